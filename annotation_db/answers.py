@@ -1,0 +1,209 @@
+"""Answers to queries: a submit under a lease, or masks that were made elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from . import tables
+from .errors import StaleSubmitError, UnknownRecordError
+from .masks import accepted_query, revision_record
+from .payload import Mask, PackedMask, pack
+from .queue import Queue
+from .records import RevisionRecord
+
+# The states in which a query still waits for an answer.
+_WAITING = ("open", "skipped", "rejected")
+
+
+@dataclass(frozen=True)
+class ImportCounts:
+    """What became of the masks of one import.
+
+    Attributes
+    ----------
+    stored
+        Slices that got an imported mask.
+    kept
+        Slices that had an accepted mask already, which stays.
+    leased
+        Slices that somebody is labelling just now, which were left to them.
+    """
+
+    stored: int
+    kept: int
+    leased: int
+
+    def __add__(self, other: ImportCounts) -> ImportCounts:
+        return ImportCounts(
+            self.stored + other.stored, self.kept + other.kept, self.leased + other.leased
+        )
+
+
+class Answers(Queue):
+    """Turns masks into revisions and closes the queries that they answer."""
+
+    def submit(
+        self,
+        token: str,
+        mask: Mask,
+        *,
+        seconds_spent: float | None = None,
+        on_top: bool = False,
+    ) -> RevisionRecord:
+        """Store the answer to a leased query, close the query and return the new revision.
+
+        Sending the same mask twice with one token (an acknowledgement got lost) gives the same
+        revision twice.
+
+        Parameters
+        ----------
+        token
+            The lease's token.
+        mask
+            Class ids, shape (h, w) of the queried slice; 0 is background.
+        seconds_spent
+            Time on task, pauses excluded.
+        on_top
+            Store the mask as a correction of whatever the slice's mask is now, instead of
+            refusing it when somebody else answered meanwhile.
+
+        Raises
+        ------
+        StaleSubmitError
+            If the lease passed to somebody else, or the slice got another mask since it was
+            taken. Both masks are kept, the other one still counts.
+        MaskError
+            If the mask does not fit the slice or holds a class that is not in the class table.
+        """
+        packed = pack(mask)
+        with self._write() as session:
+            lease = self._lease_of(session, token)
+            query = session.get_one(tables.Query, lease.query_id)
+            self._check_fit(session, query.slice_id, packed, mask)
+            standing = self._standing_id(session, query.slice_id)
+            revision = self._sent_before(session, lease, packed)
+            if revision is not None and not revision.conflict:
+                if not on_top or revision.id == standing:
+                    return revision_record(revision)
+                revision = None
+            stale = None if on_top else self._staleness(session, lease, standing)
+            base = lease.parent_revision_id if stale else standing
+            if revision is None or stale is None:
+                revision = self._append(
+                    session,
+                    query.slice_id,
+                    packed,
+                    author=lease.annotator,
+                    source="drawn" if base is None else "corrected",
+                    parent_id=base,
+                    lease_id=lease.id,
+                    seconds_spent=seconds_spent,
+                    conflict=stale is not None,
+                )
+                verb = "submit" if stale is None else "submit too late"
+                self._log(session, lease.annotator, verb, query=query.id, revision=revision.id)
+            if stale is None:
+                self._answer(session, lease, query)
+        if stale is not None:
+            raise _refusal(stale, revision.id)
+        return revision_record(revision)
+
+    def _answer(self, session: Session, lease: tables.Lease, query: tables.Query) -> None:
+        """Close the query and whatever leases it has; its strokes are now part of the mask."""
+        query.state, query.skip_reason = "submitted", None
+        now = self._clock()
+        living = select(tables.Lease).where(
+            tables.Lease.query_id == query.id, tables.Lease.ended_at.is_(None)
+        )
+        for other in session.scalars(living):
+            other.ended_at = now
+        session.execute(
+            delete(tables.Stroke).where(
+                tables.Stroke.slice_id == query.slice_id,
+                tables.Stroke.annotator == lease.annotator,
+            )
+        )
+
+    def _staleness(self, session: Session, lease: tables.Lease, standing: int | None) -> str | None:
+        """Say why a submit under this lease comes too late, None if it is in time."""
+        if standing != lease.parent_revision_id:
+            author = session.get_one(tables.Revision, standing).author if standing else "nobody"
+            return f"the slice got another mask (revision {standing} by {author}) meanwhile"
+        if not self._revive(session, lease):
+            return f"the lease of query {lease.query_id} by {lease.annotator} has ended"
+        return None
+
+    def _sent_before(
+        self, session: Session, lease: tables.Lease, packed: PackedMask
+    ) -> tables.Revision | None:
+        return session.scalar(
+            select(tables.Revision)
+            .where(
+                tables.Revision.lease_id == lease.id,
+                tables.Revision.checksum == packed.checksum,
+            )
+            .order_by(tables.Revision.id.desc())
+            .limit(1)
+        )
+
+    def import_masks(self, volume_id: int, masks: Mapping[int, Mask], author: str) -> ImportCounts:
+        """Store masks that were made outside, by slice position, in one transaction.
+
+        A slice that has an accepted mask keeps it; a slice that somebody is labelling just now is
+        left alone; waiting queries of imported slices are closed.
+        """
+        packed = {position: pack(mask) for position, mask in masks.items()}
+        stored = kept = leased = 0
+        with self._write() as session:
+            self._end_expired(session)
+            slice_ids = self._slice_ids(session, volume_id)
+            states = self._query_states(session, volume_id)
+            accepted = {row[0] for row in session.execute(accepted_query(volume_id))}
+            for position, mask in masks.items():
+                slice_id = slice_ids.get(position)
+                if slice_id is None:
+                    raise UnknownRecordError(
+                        f"volume {volume_id} has no slice at position {position}: reload the pool"
+                    )
+                if slice_id in accepted:
+                    kept += 1
+                elif states.get(slice_id) == "leased":
+                    leased += 1
+                else:
+                    self._check_fit(session, slice_id, packed[position], mask)
+                    self._import_one(session, slice_id, packed[position], author)
+                    stored += 1
+            if stored:
+                self._log(session, author, "import", volume=volume_id, masks=stored)
+        return ImportCounts(stored, kept, leased)
+
+    def _slice_ids(self, session: Session, volume_id: int) -> dict[int, int]:
+        """Return the slice ids of a volume by position."""
+        query = select(tables.Slice.position, tables.Slice.id)
+        rows = session.execute(query.where(tables.Slice.volume_id == volume_id))
+        return dict(rows.all())
+
+    def _query_states(self, session: Session, volume_id: int) -> dict[int, str]:
+        """Return the states of a volume's queries by slice id."""
+        query = select(tables.Query.slice_id, tables.Query.state).join(tables.Slice)
+        rows = session.execute(query.where(tables.Slice.volume_id == volume_id))
+        return dict(rows.all())
+
+    def _import_one(self, session: Session, slice_id: int, packed: PackedMask, author: str) -> None:
+        parent = self._standing_id(session, slice_id)
+        self._append(session, slice_id, packed, author=author, source="imported", parent_id=parent)
+        query = session.scalar(select(tables.Query).where(tables.Query.slice_id == slice_id))
+        if query is not None and query.state in _WAITING:
+            query.state, query.skip_reason = "submitted", None
+
+
+def _refusal(stale: str, revision_id: int) -> StaleSubmitError:
+    return StaleSubmitError(
+        f"{stale}, so your mask was kept aside as revision {revision_id} and does not count: "
+        "submit it again with --on-top if it is to count, the slice's other masks stay stored",
+        revision_id,
+    )

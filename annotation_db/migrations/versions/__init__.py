@@ -1,0 +1,1 @@
+"""One numbered file a migration; a released one is never edited."""

@@ -1,0 +1,87 @@
+"""The main job, once through, on the hippocampus volumes that the repository carries.
+
+    python examples/demo.py FOLDER
+
+makes a project in FOLDER, lets the program choose 5 % of the slices, answers one query by hand (its
+label map stands in for the annotator's hand) and the others from the label maps, and exports.
+Every step is a command that you could have typed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+IMAGES = Path(__file__).parent / "data" / "hippocampus"
+
+
+def run(*arguments: str | Path, quietly: bool = False) -> str:
+    """Run one command of the program, show it as one would type it, and return what it printed."""
+    words = [str(argument) for argument in arguments]
+    if not quietly:
+        print(f"\n$ napari-activeft {shlex.join(words)}", flush=True)
+    command = [sys.executable, "-m", "napari_activeft", *words]
+    speaking_utf8 = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, encoding="utf-8", env=speaking_utf8, check=False
+    )
+    if not quietly:
+        sys.stdout.reconfigure(errors="replace")
+        print(done.stdout, end="", flush=True)
+    if done.returncode:
+        sys.exit(done.returncode)
+    return done.stdout
+
+
+def label_one_by_hand(project: Path) -> None:
+    """Take the next query, make its mask as an annotator's tool would, and submit it."""
+    import nibabel
+    import numpy as np
+
+    printed = run("next", "--annotator", "demo", "--out", project / "queries", "-p", project)
+    ticket = Path(printed.split("ticket")[1].split("\n")[0].strip())
+    query = json.loads(ticket.read_text())
+    label_map = nibabel.load(IMAGES / "labels" / f"{Path(query['volume']).name}.nii.gz")
+    # On disk (x, y, z); the program's axes are (z, y, x).
+    mask = np.take(np.asarray(label_map.dataobj).T, query["position"], axis=query["axis"])
+    np.save(project / "queries" / "mask.npy", mask.astype(np.uint8))
+    answer = project / "queries" / "mask.npy"
+    run("submit", answer, "--ticket", ticket, "--seconds", "42", "-p", project)
+
+
+def main() -> None:
+    """Go once through the whole job."""
+    parser = argparse.ArgumentParser(description="The main job on the carried hippocampus volumes.")
+    parser.add_argument("folder", type=Path, help="where to make the project; replaced if a demo")
+    folder = parser.parse_args().folder
+    mark = folder / "made-by-the-demo"
+    if folder.exists() and any(folder.iterdir()):
+        if not mark.exists():
+            sys.exit(f"{folder} is there already and was not made by the demo: choose another")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    project = folder / "project"
+    started = time.monotonic()
+    run("init", project, "--name", "hippocampus")
+    run("add", IMAGES, "--labels", "labels/*.nii.gz", "--test-share", "0.2", "-p", project)
+    run("classes", "anterior", "posterior", "-p", project)
+    run("select", "--budget", "0.05", "--selector", "stratified_random", "-p", project)
+    label_one_by_hand(project)
+    run("import-labels", "--only-queried", "-p", project)
+    run("export", "--format", "nifti", "-p", project)
+    run("export", "--format", "nnunet", "-p", project)
+    run("info", "-p", project)
+    run("doctor", "-p", project)
+    print(f"\ndone in {time.monotonic() - started:.0f} s; label maps: {project}/exports/nifti")
+
+
+if __name__ == "__main__":
+    main()

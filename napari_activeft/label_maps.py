@@ -1,0 +1,55 @@
+"""The label maps that belong to a project's volumes: what they hold, and masks taken from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_activeft.annotation_db import ImportCounts, VolumeRecord
+from napari_activeft.errors import OnProgress, UserError
+from napari_activeft.geometry import Geometry
+from napari_activeft.pool import take_slice
+from napari_activeft.project import Project
+from napari_activeft.volume import read_label_map
+
+
+def label_values(project: Project, on_progress: OnProgress) -> set[int]:
+    """Return every class id that occurs in a label map of the project; 0 is one of them."""
+    volumes = [volume for volume in project.store.volumes() if volume.label_file]
+    if not volumes:
+        raise UserError(
+            "no volume has a label map to take classes from: add the folder again with --labels"
+        )
+    values: set[int] = set()
+    for done, volume in enumerate(volumes, start=1):
+        label_map = _label_map(project, volume)
+        values |= set(np.flatnonzero(np.bincount(label_map.ravel())).tolist())
+        on_progress(done, len(volumes))
+    return values
+
+
+def import_volume(
+    project: Project, volume: VolumeRecord, positions: set[int] | None, author: str
+) -> ImportCounts:
+    """Store the label map of one volume as masks, at some positions or (None) at all.
+
+    Raises
+    ------
+    UserError
+        If the label map is missing or does not fit its image.
+    MaskError
+        If it holds a value that is no class of the project; nothing of it is stored then.
+    """
+    label_map = _label_map(project, volume)
+    wanted = range(volume.slice_count) if positions is None else sorted(positions)
+    masks = {position: take_slice(label_map, volume.axis, position) for position in wanted}
+    return project.store.import_masks(volume.volume_id, masks, author)
+
+
+def _label_map(project: Project, volume: VolumeRecord) -> NDArray[Any]:
+    path = project.label_path(volume)
+    if path is None:
+        raise UserError(f"{volume.name} has no label map: add its folder again with --labels")
+    return read_label_map(path, Geometry.from_json(volume.geometry))

@@ -1,0 +1,230 @@
+"""What each verb hands back, to the command line and the viewer alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from napari_activeft.annotation_db import ClassRecord, Fault
+from napari_activeft.errors import Problem
+
+
+@dataclass(frozen=True)
+class InitResult:
+    """A project that was made."""
+
+    folder: Path
+    name: str
+    plane: str
+
+
+@dataclass(frozen=True)
+class AddResult:
+    """What became of the files of a folder.
+
+    Attributes
+    ----------
+    added, known, moved
+        Volumes that are new, that were there already, and that were found again at another place.
+    slices
+        Of the new volumes.
+    cases
+        Of the new volumes, by split.
+    case_rule
+        How cases were told apart, in words.
+    largest_case, largest_case_volumes
+        The case with the most new volumes, and how many these are: a wrong rule shows here first.
+    label_maps
+        New or known volumes that have a label map now.
+    other_files
+        Files that are neither image nor label map.
+    problems
+        Files that were passed over, and why.
+    """
+
+    added: int
+    known: int
+    moved: int
+    slices: int
+    cases: dict[str, int]
+    case_rule: str
+    largest_case: str | None
+    largest_case_volumes: int
+    label_maps: int
+    other_files: int
+    problems: list[Problem]
+
+
+@dataclass(frozen=True)
+class ClassesResult:
+    """The class table as it is now."""
+
+    classes: list[ClassRecord]
+
+
+@dataclass(frozen=True)
+class SelectResult:
+    """A round that was queued.
+
+    Attributes
+    ----------
+    round
+        Its number.
+    selected
+        Slices queued by it.
+    pool_slices, free_slices
+        Slices in the pool, and those of them that were not queried before.
+    volumes, cases
+        How many of each the round touches.
+    """
+
+    round: int
+    selector: str
+    seed: int
+    selected: int
+    pool_slices: int
+    free_slices: int
+    volumes: int
+    cases: int
+
+
+@dataclass(frozen=True)
+class NextResult:
+    """A query that was handed out, or None where the queue is empty.
+
+    Attributes
+    ----------
+    waiting
+        Queries that are still free.
+    problems
+        Images that could not be read; their queries went back into the queue.
+    """
+
+    query: int | None
+    volume: str | None
+    position: int | None
+    ticket: Path | None
+    image: Path | None
+    expires_at: datetime | None
+    waiting: int
+    problems: list[Problem]
+
+
+@dataclass(frozen=True)
+class SubmitResult:
+    """A query that was answered.
+
+    Attributes
+    ----------
+    answer
+        mask, empty, skipped or handed back.
+    revision
+        Under which the mask is stored.
+    pixels
+        Per class name; background is left out.
+    waiting
+        Queries that are still free.
+    """
+
+    query: int
+    answer: str
+    revision: int | None
+    pixels: dict[str, int]
+    waiting: int
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """Masks taken from label maps.
+
+    Attributes
+    ----------
+    label_maps
+        Label maps read.
+    stored
+        Slices that got a mask.
+    kept
+        Slices that had an accepted mask already.
+    leased
+        Slices somebody is labelling just now.
+    without_label_map
+        Volumes that have no label map.
+    """
+
+    label_maps: int
+    stored: int
+    kept: int
+    leased: int
+    without_label_map: int
+    problems: list[Problem]
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """An export that was written."""
+
+    format: str
+    folder: Path
+    volumes: int
+    slices: int
+    files: int
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class InfoResult:
+    """What a project holds, and with what program.
+
+    Attributes
+    ----------
+    contents
+        Cases, volumes and slices by split; None outside of a project.
+    queries
+        By state.
+    accepted
+        Slices with an accepted mask.
+    accepted_classes
+        Accepted slices in which each class occurs; only where asked for.
+    seconds_by_annotator
+        Time on task of everybody who submitted.
+    program
+        Versions, and which optional parts are installed.
+    """
+
+    folder: Path | None
+    name: str | None
+    contents: dict[str, int]
+    classes: list[ClassRecord]
+    rounds: list[dict[str, Any]]
+    queries: dict[str, int]
+    accepted: int
+    annotators: list[dict[str, Any]]
+    program: dict[str, str]
+
+
+@dataclass(frozen=True)
+class DoctorResult:
+    """What was found wrong with a project; no fault is good health."""
+
+    folder: Path
+    masks: int
+    images: int
+    faults: list[Fault]
+    mended: int
+    backup: Path | None
+
+
+def to_json(result: object) -> str:
+    """Return a result as JSON; paths and times become strings."""
+    if not dataclasses.is_dataclass(result) or isinstance(result, type):
+        raise TypeError(f"{type(result).__name__} is no result")
+    # Letters escaped: a pipe may know fewer of them than a name holds.
+    return json.dumps(dataclasses.asdict(result), indent=2, default=_text)
+
+
+def _text(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

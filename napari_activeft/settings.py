@@ -1,0 +1,292 @@
+"""Every default of the program, one frozen class per verb.
+
+A setting that is out of its range is refused with a sentence when the class is made.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from napari_activeft.errors import UserError
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Plane = Literal["auto", "z", "y", "x"]
+ExportFormat = Literal["nifti", "nnunet", "coco", "bids"]
+
+
+class Settings(BaseModel):
+    """What all settings share: they do not change, and unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InitSettings(Settings):
+    """How a project is made.
+
+    Attributes
+    ----------
+    name
+        Of the project; the folder's name if empty.
+    plane
+        Along which axis volumes are sliced, see `pool.plane_axis`.
+    """
+
+    name: str = ""
+    plane: Plane = "auto"
+
+
+class AddSettings(Settings):
+    """How a folder is read; see `files.find_volumes` and `cases.case_rule`.
+
+    Attributes
+    ----------
+    labels
+        Glob of the files that are label maps.
+    ignore
+        Globs of files that are passed over.
+    channels
+        One glob per channel of multi-channel volumes.
+    stack
+        Take each folder of 2-D pictures as one volume.
+    case
+        auto, folder, file, FILE.csv:COLUMN, or a regular expression with one group.
+    split
+        CSV with the columns case and split.
+    val_share, test_share
+        Shares of new cases that a seeded hash of their names puts aside, where no CSV says it.
+    split_seed
+        Seed of that hash.
+    """
+
+    labels: str | None = None
+    ignore: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    stack: bool = False
+    case: str = "auto"
+    split: Path | None = None
+    val_share: Share = 0.0
+    test_share: Share = 0.0
+    split_seed: int = 0
+
+    @model_validator(mode="after")
+    def _shares_leave_a_pool(self) -> AddSettings:
+        if self.val_share + self.test_share > 1:
+            raise ValueError(
+                f"val and test shares of {self.val_share} and {self.test_share} were given: "
+                "together they must be at most 1"
+            )
+        if self.split is not None and self.val_share + self.test_share > 0:
+            raise ValueError("both a split table and shares were given: give one of them")
+        return self
+
+
+class Budget(Settings):
+    """How many slices a round adds.
+
+    Attributes
+    ----------
+    share
+        Of all pool slices, above 0 to 1; None where a count is given.
+    count
+        Slices, at least 1; None where a share is given.
+    """
+
+    share: float | None = Field(default=None, gt=0.0, le=1.0)
+    count: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Budget:
+        if (self.share is None) == (self.count is None):
+            raise ValueError(
+                f"a share of {self.share} and a count of {self.count} were given: give one of them"
+            )
+        return self
+
+    @classmethod
+    def parse(cls, text: str | float | Budget) -> Budget:
+        """Read ``"0.05"`` or ``"5%"`` as a share and ``"32"`` as a count.
+
+        The point decides: ``"1"`` is one slice, ``"1.0"`` is all of them.
+
+        Raises
+        ------
+        UserError
+            If it is none of these, or out of range.
+        """
+        if isinstance(text, Budget):
+            return text
+        written = str(text).strip()
+        try:
+            if re.fullmatch(r"\+?\d+", written):
+                return cls(count=int(written))
+            if re.fullmatch(r"\+?(\d+\.?\d*|\.\d+)\s*%", written):
+                return cls(share=float(written.rstrip("% ")) / 100)
+            if re.fullmatch(r"\+?(\d*\.\d+|\d+\.)(e-?\d+)?|\d+e-\d+", written):
+                return cls(share=float(written))
+        except ValidationError:
+            pass
+        raise UserError(
+            f"a budget of {written!r} was given: write a share such as 0.05 or 5% (above 0, at "
+            "most 1.0 or 100%), or a count of slices such as 32"
+        )
+
+    def slices(self, pool: int, free: int) -> int:
+        """Return the number of slices, a share being rounded to the nearest.
+
+        Parameters
+        ----------
+        pool, free
+            Slices in the pool, and those of them that were not queried yet.
+
+        Raises
+        ------
+        UserError
+            If it rounds to zero or exceeds the free slices.
+        """
+        wanted = self.count or math.floor((self.share or 0.0) * pool + 0.5)
+        share = f"{100 * (self.share or 0.0):.4g}% of {pool} pool slices"
+        if wanted == 0:
+            raise UserError(
+                f"a budget of {share} rounds to no slice: raise the budget, or write 1 for one "
+                "slice"
+            )
+        if wanted > free:
+            asked = f"{wanted} slices" if self.count else f"{wanted} slices ({share})"
+            raise UserError(
+                f"a budget of {asked} was given, but only {free} slices of the pool were not "
+                "queried yet: lower the budget or add volumes"
+            )
+        return wanted
+
+
+class SelectSettings(Settings):
+    """How the next round is chosen; see `selection.select`."""
+
+    budget: Budget = Budget(share=0.05)
+    selector: str = "stratified_random"
+    seed: int = 0
+
+
+class NextSettings(Settings):
+    """How a query is handed out.
+
+    Attributes
+    ----------
+    annotator
+        Who will label it.
+    out
+        Folder for the picture and the ticket.
+    another
+        Lease one more instead of the one already held.
+    minutes
+        Until the lease expires.
+    """
+
+    annotator: Name
+    out: Path
+    another: bool = False
+    minutes: float = Field(default=30.0, gt=0.0, le=7 * 24 * 60)
+
+
+class SubmitSettings(Settings):
+    """How a query is answered: exactly one of mask, empty, skip and hand_back.
+
+    Attributes
+    ----------
+    ticket
+        The file that `next` wrote.
+    mask
+        Image of class ids in the size of the slice.
+    empty
+        There is nothing of any class in the slice.
+    skip
+        Why the slice is not to be labelled.
+    hand_back
+        Somebody else shall do it.
+    on_top
+        Store the mask even though the slice got another one meanwhile.
+    seconds
+        Time on task, pauses excluded.
+    """
+
+    ticket: Path
+    mask: Path | None = None
+    empty: bool = False
+    skip: Name | None = None
+    hand_back: bool = False
+    on_top: bool = False
+    seconds: float | None = Field(default=None, ge=0.0)
+
+    @model_validator(mode="after")
+    def _one_answer(self) -> SubmitSettings:
+        given = (self.mask is not None, self.empty, self.skip is not None, self.hand_back)
+        if sum(given) != 1:
+            raise ValueError(
+                f"{sum(given)} answers were given: give exactly one of a mask, --empty, --skip "
+                "and --hand-back"
+            )
+        return self
+
+
+class ImportSettings(Settings):
+    """How existing label maps become masks.
+
+    Attributes
+    ----------
+    only_queried
+        Only for slices that were selected, as an annotator would label them.
+    author
+        Whose masks they are.
+    """
+
+    only_queried: bool = False
+    author: Name = "import"
+
+
+class ExportSettings(Settings):
+    """How accepted masks are handed to other tools.
+
+    Attributes
+    ----------
+    format
+        nifti, nnunet, coco or bids.
+    out
+        Folder to write; ``exports/FORMAT`` in the project by default.
+    overwrite
+        Replace an earlier export in that folder.
+    """
+
+    format: ExportFormat = "nifti"
+    out: Path | None = None
+    overwrite: bool = False
+
+
+class DoctorSettings(Settings):
+    """How a project is examined.
+
+    Attributes
+    ----------
+    quick
+        Compare sizes of image files instead of their content.
+    mend
+        Put queries that nobody holds back into the queue.
+    backup
+        Also copy the database into the project's ``backups`` folder.
+    """
+
+    quick: bool = False
+    mend: bool = False
+    backup: bool = False

@@ -1,0 +1,287 @@
+"""How results, progress and problems look on a terminal. Texts only: no verb is called here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import singledispatch
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from napari_activeft.annotation_db import Fault, StoreError
+from napari_activeft.errors import STOPPED, Cancelled, OnProgress, Problem, UserError, no_progress
+from napari_activeft.results import (
+    AddResult,
+    ClassesResult,
+    DoctorResult,
+    ExportResult,
+    ImportResult,
+    InfoResult,
+    InitResult,
+    NextResult,
+    SelectResult,
+    SubmitResult,
+)
+
+_SHOWN_PROBLEMS = 20
+
+# soft_wrap: a path that is broken over two lines cannot be copied. emoji: names are no markup.
+out = Console(soft_wrap=True, highlight=False, emoji=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[OnProgress]:
+    """Show a progress bar on standard error while a terminal is there to see it."""
+    if not sys.stderr.isatty():
+        yield no_progress
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def warn(sentence: str) -> None:
+    """Say something the user should know, without stopping."""
+    err.print(f"[yellow]warning:[/] {escape(sentence)}")
+
+
+def fail(sentence: str) -> None:
+    """Say why nothing more is done."""
+    err.print(f"[red]error:[/] {escape(sentence)}")
+
+
+def explain(refusal: BaseException) -> tuple[int, str]:
+    """Return the exit code and the one line that an exception means to a user."""
+    if isinstance(refusal, Cancelled):
+        return 1, STOPPED
+    if isinstance(refusal, ValidationError):
+        return 2, _first_fault(refusal)
+    if isinstance(refusal, (UserError, StoreError)):
+        return 1, " ".join(str(refusal).split())
+    return 1, " ".join(
+        f"this should not happen ({type(refusal).__name__}: {refusal}): please report it, with "
+        "what NAPARI_ACTIVEFT_DEBUG=1 prints".split()
+    )
+
+
+def _first_fault(refusal: ValidationError) -> str:
+    fault = refusal.errors()[0]
+    name = "-".join(str(part) for part in fault["loc"]).replace("_", "-")
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"--{name}: {message}, {fault['input']!r} was given" if name else message
+
+
+def list_problems(problems: list[Problem], what: str = "file") -> None:
+    """Name the files or images that were passed over, all of them or the first twenty."""
+    if not problems:
+        return
+    err.print(f"[yellow]{_count(len(problems), what)} passed over:[/]")
+    for problem in problems[:_SHOWN_PROBLEMS]:
+        # Most sentences name the file themselves.
+        head = "" if problem.path in problem.sentence else f"{escape(problem.path)}\n    "
+        err.print(f"  {head}{escape(problem.sentence)}")
+    if len(problems) > _SHOWN_PROBLEMS:
+        rest = len(problems) - _SHOWN_PROBLEMS
+        err.print(f"  ... and {rest} more: --json lists all of them")
+
+
+@singledispatch
+def show(result: object) -> None:
+    """Print a verb's result for people."""
+    raise TypeError(f"{type(result).__name__} cannot be shown")
+
+
+@show.register
+def _(result: InitResult) -> None:
+    out.print(f"made the project [bold]{escape(result.name)}[/] in {escape(str(result.folder))}")
+    out.print(f"next: cd {_quoted(str(result.folder))} && napari-activeft add FOLDER_OF_IMAGES")
+
+
+@show.register
+def _(result: AddResult) -> None:
+    out.print(
+        f"added {_count(result.added, 'volume')} with {_count(result.slices, 'slice')}"
+        f" of {_count(sum(result.cases.values()), 'new case')} ({escape(result.case_rule)})"
+    )
+    if result.largest_case_volumes > 1:
+        out.print(
+            f"  the largest case is {escape(str(result.largest_case))} with "
+            f"{result.largest_case_volumes} volumes: if that is not one patient, make a new "
+            "project and add with another --case"
+        )
+    for split, count in result.cases.items():
+        if split != "pool":
+            out.print(f"  {_count(count, 'case')} kept aside as {split}")
+    if result.known:
+        out.print(f"{_count(result.known, 'volume')} known already")
+    if result.moved:
+        out.print(f"{_count(result.moved, 'volume')} found again at another place")
+    if result.label_maps:
+        out.print(f"{_count(result.label_maps, 'label map')} found")
+    if not (result.added or result.known or result.moved):
+        out.print(
+            "no image was taken: NIfTI, DICOM, NRRD, MHA, PNG, JPEG and TIFF files are read"
+            f" ({_count(result.other_files, 'other file')} passed over)"
+        )
+    list_problems(result.problems)
+
+
+@show.register
+def _(result: ClassesResult) -> None:
+    if not result.classes:
+        out.print("no classes yet: add some, for example `napari-activeft classes RV Myo LV`")
+        return
+    table = _table("value", "class", "colour")
+    table.add_row("0", "background", "")
+    for record in result.classes:
+        swatch = f"[{record.colour}]██[/] {record.colour}"
+        table.add_row(str(record.value), escape(record.name), swatch)
+    out.print(table)
+
+
+@show.register
+def _(result: SelectResult) -> None:
+    share = result.selected / result.pool_slices
+    out.print(
+        f"round {result.round}: queued {_count(result.selected, 'slice')} ({share:.1%} of "
+        f"{result.pool_slices}) from {_count(result.volumes, 'volume')} of "
+        f"{_count(result.cases, 'case')}, by {result.selector}, seed {result.seed}"
+    )
+    out.print("next: `napari-activeft next --annotator NAME --out FOLDER` hands them out")
+
+
+@show.register
+def _(result: NextResult) -> None:
+    list_problems(result.problems, "query")
+    if result.query is None:
+        if result.problems:
+            out.print(
+                "no query was handed out: `napari-activeft doctor` says how to mend the images"
+            )
+        else:
+            out.print("no query is free: select more slices, or wait for those being labelled")
+        return
+    out.print(
+        f"query {result.query}: slice {result.position} of {escape(str(result.volume))}\n"
+        f"  picture  {escape(str(result.image))}\n"
+        f"  ticket   {escape(str(result.ticket))}\n"
+        f"  yours until {result.expires_at:%Y-%m-%d %H:%M} UTC, still free: {result.waiting}"
+    )
+
+
+@show.register
+def _(result: SubmitResult) -> None:
+    if result.revision is None:
+        out.print(f"query {result.query} was {result.answer}, still free: {result.waiting}")
+        return
+    held = ", ".join(f"{escape(name)} {count} px" for name, count in result.pixels.items())
+    out.print(
+        f"query {result.query} answered ({held or 'empty slice'}), stored as revision "
+        f"{result.revision}, still free: {result.waiting}"
+    )
+
+
+@show.register
+def _(result: ImportResult) -> None:
+    out.print(
+        f"imported {_count(result.stored, 'mask')} from {_count(result.label_maps, 'label map')}"
+    )
+    if result.kept:
+        out.print(f"{_count(result.kept, 'slice')} kept an accepted mask")
+    if result.leased:
+        out.print(f"{_count(result.leased, 'slice')} left to whoever is labelling them")
+    if result.without_label_map:
+        out.print(f"{_count(result.without_label_map, 'volume')} without a label map")
+    list_problems(result.problems)
+
+
+@show.register
+def _(result: ExportResult) -> None:
+    out.print(
+        f"exported {_count(result.slices, 'slice')} of {_count(result.volumes, 'volume')} as "
+        f"{result.format} to {escape(str(result.folder))} ({_count(result.files, 'file')})"
+    )
+    for note in result.notes:
+        out.print(f"note: {escape(note)}")
+
+
+@show.register
+def _(result: InfoResult) -> None:
+    if result.folder is None:
+        out.print("no project here: make one with `napari-activeft init DIR`")
+    else:
+        out.print(f"[bold]{escape(str(result.name))}[/] in {escape(str(result.folder))}")
+        _show_contents(result)
+    table = _table("program", "version")
+    for part, version in result.program.items():
+        table.add_row(part, escape(version))
+    out.print(table)
+
+
+def _show_contents(result: InfoResult) -> None:
+    contents = _table("split", "cases", "volumes", "slices")
+    for split in ("pool", "val", "test"):
+        numbers = [result.contents[f"{split} {what}"] for what in ("cases", "volumes", "slices")]
+        if any(numbers) or split == "pool":
+            contents.add_row(split, *(str(number) for number in numbers))
+    out.print(contents)
+    names = ", ".join(f"{c.value} {escape(c.name)}" for c in result.classes) or "none yet"
+    out.print(f"classes: {names}")
+    if result.rounds:
+        order = ("open", "leased", "submitted", "skipped", "approved", "rejected")
+        states = [s for s in order if any(s in row["states"] for row in result.rounds)]
+        rounds = _table("round", "selector", "seed", *states)
+        for row in result.rounds:
+            counts = (str(row["states"].get(state, 0)) for state in states)
+            rounds.add_row(str(row["round"]), row["selector"], str(row["seed"]), *counts)
+        out.print(rounds)
+    out.print(f"{_count(result.accepted, 'slice')} with an accepted mask")
+    for person in result.annotators:
+        seconds = round(person["seconds"])
+        time = f", {seconds // 60} min {seconds % 60} s on task" if seconds else ""
+        out.print(f"  {escape(person['author'])}: {_count(person['masks'], 'mask')}{time}")
+
+
+@show.register
+def _(result: DoctorResult) -> None:
+    if result.backup:
+        out.print(f"copied the database to {escape(str(result.backup))}")
+    if result.mended:
+        out.print(f"put {_count(result.mended, 'query')} back into the queue")
+    out.print(
+        f"looked at the database, {_count(result.masks, 'mask')} and "
+        f"{_count(result.images, 'image')}: "
+        + (f"[red]{_count(len(result.faults), 'fault')}[/]" if result.faults else "all is well")
+    )
+    for fault in result.faults:
+        out.print(_fault_line(fault))
+
+
+def _fault_line(fault: Fault) -> str:
+    return f"  {escape(fault.subject)}\n    {escape(fault.sentence)}"
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        # A number or name that is cut off says nothing.
+        table.add_column(heading, no_wrap=True, overflow="ignore")
+    return table
+
+
+def _count(number: int, what: str, many: str | None = None) -> str:
+    many = "queries" if what == "query" else many
+    return f"{number} {what if number == 1 else many or what + 's'}"
+
+
+def _quoted(path: str) -> str:
+    return f"'{path}'" if " " in path else path
