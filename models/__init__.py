@@ -1,0 +1,1 @@
+"""The networks: tensors in, tensors out. They know nothing of files, projects or windows."""

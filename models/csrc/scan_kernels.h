@@ -1,0 +1,5 @@
+/* Everything that is compiled once per instruction set. */
+#include "scan_math.h"
+#include "scan_tile.h"
+#include "scan_tasks.h"
+#include "ss2d_tasks.h"

@@ -1,0 +1,154 @@
+"""Which implementation of the selective scan serves a call.
+
+An argument wins over the environment variable ``NAPARI_ACTIVEFT_SCAN`` (which `use_scan` sets for
+a while), and without either the device and the number type decide. What was asked for by name and
+cannot serve is an error, never another one in its place.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor
+
+VARIABLE = "NAPARI_ACTIVEFT_SCAN"
+SCANS = ("reference", "torch", "c")
+Gradients = tuple[
+    Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None
+]
+
+
+class Scan(Protocol):
+    """What the module of a fast scan offers; B and C are (b, g, n, l), all tensors contiguous."""
+
+    def why_unavailable(self) -> str | None:
+        """Say why the scan cannot run on this computer, None if it can."""
+
+    def forward(
+        self,
+        u: Tensor,
+        delta: Tensor,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        D: Tensor | None,
+        z: Tensor | None,
+        delta_bias: Tensor | None,
+        delta_softplus: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Return y and the states kept for the backward pass."""
+
+    def backward(
+        self,
+        dy: Tensor,
+        u: Tensor,
+        delta: Tensor,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        D: Tensor | None,
+        z: Tensor | None,
+        delta_bias: Tensor | None,
+        delta_softplus: bool,
+        states: Tensor,
+    ) -> Gradients:
+        """Return the gradients of the first eight arguments of `forward`."""
+
+
+def load_scan(name: str) -> Scan:
+    """Import the module of a scan."""
+    return cast(Scan, importlib.import_module(f"{__package__}.selective_scan_{name}"))
+
+
+def available_scans() -> dict[str, str | None]:
+    """List the scans by name, each with the reason why it cannot run here, None if it can."""
+    return {name: _why_unavailable(name) for name in SCANS}
+
+
+def _why_unavailable(name: str) -> str | None:
+    try:
+        return load_scan(name).why_unavailable()
+    except ImportError as error:
+        return f"its module cannot be imported ({error})"
+
+
+@contextmanager
+def use_scan(name: str | None) -> Iterator[None]:
+    """Serve every call of this process, and of processes it starts, by one scan for a while.
+
+    Parameters
+    ----------
+    name
+        Name of a scan, or None for the automatic choice.
+    """
+    if name is not None:
+        _check_available(name, "use_scan")
+    before = os.environ.get(VARIABLE)
+    _set_variable(name)
+    try:
+        yield
+    finally:
+        _set_variable(before)
+
+
+def _set_variable(name: str | None) -> None:
+    if name is None:
+        os.environ.pop(VARIABLE, None)
+    else:
+        os.environ[VARIABLE] = name
+
+
+def choose_scan(asked: str | None, device: torch.device, dtype: torch.dtype) -> str:
+    """Name the scan that serves a call.
+
+    Parameters
+    ----------
+    asked
+        Name given by the caller, None to leave the choice to the environment and the device.
+    device, dtype
+        Where the scan computes, and in which number type (float32 or float64).
+    """
+    origin = "the argument backend" if asked else f"the environment variable {VARIABLE}"
+    name = asked or os.environ.get(VARIABLE) or None
+    if name is None:
+        fits = _why_c_does_not_fit(device, dtype) is None and _why_unavailable("c") is None
+        return "c" if fits else "torch"
+    _check_available(name, origin)
+    misfit = _MISFITS[name](device, dtype)
+    if misfit is not None:
+        raise ValueError(f"{origin} asks for the scan '{name}', but {misfit}")
+    return name
+
+
+def _check_available(name: str, origin: str) -> None:
+    if name not in SCANS:
+        raise ValueError(f"{origin} asks for the scan '{name}': choose one of {', '.join(SCANS)}")
+    reason = _why_unavailable(name)
+    if reason is not None:
+        raise RuntimeError(
+            f"{origin} asks for the scan '{name}', which is not available here: {reason}"
+        )
+
+
+def _why_c_does_not_fit(device: torch.device, dtype: torch.dtype) -> str | None:
+    if device.type != "cpu":
+        return f"it runs on the CPU only and the tensors are on {device}: take 'torch'"
+    if dtype != torch.float32:
+        return "it computes in float32 only and the tensors are float64: take 'torch'"
+    return None
+
+
+def _fits_anything(device: torch.device, dtype: torch.dtype) -> str | None:
+    return None
+
+
+_MISFITS: dict[str, Callable[[torch.device, torch.dtype], str | None]] = {
+    "reference": _fits_anything,
+    "torch": _fits_anything,
+    "c": _why_c_does_not_fit,
+}

@@ -1,0 +1,131 @@
+"""The fused 2-D core against the composition of float64 scans that it replaces."""
+
+import pytest
+import torch
+from napari_activeft.models import selective_scan_c
+from napari_activeft.models.ss2d_c import ss2d_core_c
+from napari_activeft.models.ss2d_core import ss2d_core
+
+pytestmark = pytest.mark.skipif(
+    selective_scan_c.why_unavailable() is not None, reason=str(selective_scan_c.why_unavailable())
+)
+
+Y_ERROR, GRADIENT_ERROR = 1e-6, 1e-5  # relative L2 against float64
+NAMES = ("x", "x_proj_weight", "dt_projs_weight", "dt_projs_bias", "A_logs", "Ds")
+
+
+def inputs(shape, seed=0):
+    """Draw the arguments for a shape b, h, w, d, n, r."""
+    b, h, w, d, n, r = shape
+    random = torch.Generator().manual_seed(seed)
+
+    def draw(*size):
+        return torch.randn(*size, generator=random)
+
+    return [
+        draw(b, h, w, d),
+        draw(4, r + 2 * n, d) * d**-0.5,
+        draw(4, d, r) * r**-0.5,
+        draw(4, d) - 3,
+        torch.log(torch.arange(1.0, n + 1)).repeat(4 * d, 1) + 0.1 * draw(4 * d, n),
+        draw(4 * d),
+    ]
+
+
+def both_ways(core, given, dy):
+    leaves = [one.detach().clone().requires_grad_() for one in given]
+    y = core(*leaves)
+    y.backward(dy)
+    return [y.detach(), *(one.grad for one in leaves)]
+
+
+def error(found, truth):
+    return float((found.double() - truth).norm() / truth.norm().clamp(min=1e-12))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (1, 1, 1, 1, 1, 1),
+        (1, 1, 33, 8, 2, 1),
+        (1, 40, 1, 8, 1, 2),
+        (2, 4, 5, 3, 1, 1),
+        (1, 8, 4, 64, 1, 4),
+        (2, 7, 9, 70, 4, 3),
+        (1, 12, 11, 130, 16, 5),
+        (1, 3, 6, 20, 64, 7),
+    ],
+)
+def test_y_and_gradients_are_those_of_four_float64_scans(shape):
+    given = inputs(shape)
+    dy = torch.randn(given[0].shape, generator=torch.Generator().manual_seed(1))
+
+    y, *grads = both_ways(ss2d_core_c, given, dy)
+    true_y, *true_grads = both_ways(
+        lambda *leaves: ss2d_core(*leaves, backend="reference"),
+        [one.double() for one in given],
+        dy.double(),
+    )
+
+    assert error(y, true_y) <= Y_ERROR
+    for name, found, truth in zip(NAMES, grads, true_grads, strict=True):
+        assert error(found, truth) <= GRADIENT_ERROR, name
+
+
+def test_the_number_of_threads_changes_rounding_at_most():
+    given, threads = inputs((2, 9, 8, 200, 2, 3)), torch.get_num_threads()
+    dy, results = torch.ones_like(given[0]), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            results.append(both_ways(ss2d_core_c, given, dy))  # torch's own products may differ
+    finally:
+        torch.set_num_threads(threads)
+
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_without_gradients_the_same_y_and_nothing_kept():
+    given = inputs((1, 6, 7, 20, 2, 2))
+
+    with torch.no_grad():
+        plain = ss2d_core_c(*given)
+    given[0].requires_grad_()
+
+    assert torch.equal(plain, ss2d_core_c(*given).detach())
+
+
+def test_a_gradient_of_another_layout_is_understood():
+    given = inputs((1, 6, 7, 20, 2, 2))
+    given[0].requires_grad_()
+    weights = torch.randn(1, 20, 6, 7)
+
+    (ss2d_core_c(*given).permute(0, 3, 1, 2) * weights).sum().backward()
+    found, given[0].grad = given[0].grad, None
+    (ss2d_core_c(*given) * weights.permute(0, 2, 3, 1).contiguous()).sum().backward()
+
+    torch.testing.assert_close(found, given[0].grad)
+
+
+def test_the_core_exports():
+    class Core(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name, value in zip(NAMES[1:], inputs((1, 4, 4, 6, 1, 2))[1:], strict=True):
+                self.register_buffer(name, value)
+
+        def forward(self, x):
+            return ss2d_core_c(x, *(getattr(self, name) for name in NAMES[1:]))
+
+    x, core = inputs((1, 4, 4, 6, 1, 2))[0], Core()
+
+    exported = torch.export.export(core, (x,)).module()
+
+    torch.testing.assert_close(exported(x), core(x))
+
+
+def test_a_rank_beyond_the_kernel_is_refused():
+    with pytest.raises(ValueError, match="rank 300"):
+        ss2d_core_c(*inputs((1, 2, 2, 4, 1, 300)))

@@ -1,0 +1,144 @@
+"""The 2-D core against a slow direct form that walks the four paths pixel by pixel."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from napari_activeft.models.scan_backends import available_scans
+from napari_activeft.models.ss2d_core import ss2d_core
+
+SCANS = [name for name, reason in available_scans().items() if reason is None]
+NAMES = ("x", "x_proj_weight", "dt_projs_weight", "dt_projs_bias", "A_logs", "Ds")
+
+
+def arguments(b=2, h=3, w=5, d=4, n=2, rank=3, seed=0) -> list[torch.Tensor]:
+    rng = np.random.default_rng(seed)
+    shapes = [(b, h, w, d), (4, rank + 2 * n, d), (4, d, rank), (4, d), (4 * d, n), (4 * d,)]
+    return [torch.from_numpy(rng.normal(size=shape)) for shape in shapes]
+
+
+def paths(h: int, w: int) -> list[list[tuple[int, int]]]:
+    by_row = [(i, j) for i in range(h) for j in range(w)]
+    by_column = [(i, j) for j in range(w) for i in range(h)]
+    return [by_row, by_column, by_row[::-1], by_column[::-1]]
+
+
+def walk(x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds):
+    """One batch item, one direction, one pixel at a time."""
+    x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds = (
+        t.detach().numpy() for t in (x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds)
+    )
+    b, h, w, d = x.shape
+    n, rank = A_logs.shape[1], dt_projs_weight.shape[2]
+    y = np.zeros_like(x)
+    for item in range(b):
+        for k, path in enumerate(paths(h, w)):
+            A, D = -np.exp(A_logs[k * d : (k + 1) * d]), Ds[k * d : (k + 1) * d]
+            state = np.zeros((d, n))
+            for i, j in path:
+                u = x[item, i, j]
+                dt, B, C = np.split(x_proj_weight[k] @ u, [rank, rank + n])
+                delta = np.log1p(np.exp(dt_projs_weight[k] @ dt + dt_projs_bias[k]))
+                state = np.exp(delta[:, None] * A) * state + (delta * u)[:, None] * B
+                y[item, i, j] += state @ C + D * u
+    return y
+
+
+def as_scan(tensors, scan):
+    """The number type that a scan computes in, and the tolerance that goes with it."""
+    if scan == "c":
+        return [t.float() for t in tensors], 2e-5
+    return tensors, 1e-10
+
+
+@pytest.mark.parametrize("scan", SCANS)
+@pytest.mark.parametrize("size", [(1, 1), (4, 4), (3, 5), (7, 2), (1, 6), (9, 9)])
+@pytest.mark.parametrize("n", [1, 4])
+def test_core_equals_the_walk_along_four_paths(scan, size, n):
+    tensors = arguments(h=size[0], w=size[1], n=n)
+    expected = walk(*tensors)
+
+    tensors, tolerance = as_scan(tensors, scan)
+    y = ss2d_core(*tensors, backend=scan)
+
+    assert y.shape == tensors[0].shape
+    np.testing.assert_allclose(y.numpy(), expected, rtol=tolerance, atol=tolerance * 10)
+
+
+@pytest.mark.parametrize("scan", [name for name in SCANS if name != "reference"])
+def test_gradients_equal_those_of_the_reference(scan):
+    tensors = arguments(h=7, w=11, d=6)
+    weight = torch.from_numpy(np.random.default_rng(1).normal(size=tensors[0].shape))
+
+    def gradients(inputs, name):
+        inputs = [t.clone().requires_grad_() for t in inputs]
+        y = ss2d_core(*inputs, backend=name)
+        return torch.autograd.grad(y, inputs, weight.to(y.dtype))
+
+    expected = gradients(tensors, "reference")
+    same_type, tolerance = as_scan(tensors, scan)
+    for name, one, true in zip(NAMES, gradients(same_type, scan), expected, strict=True):
+        error = (one.double() - true).norm() / true.norm()
+        assert error < tolerance, name
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.combinations(range(4), 2)))
+def test_exchanging_two_directions_changes_the_result(first, second):
+    x, *weights = arguments(h=4, w=5)
+    y = ss2d_core(x, *weights)
+    order = list(range(4))
+    order[first], order[second] = order[second], order[first]
+
+    swapped = [
+        t[order] if len(t) == 4 else t.unflatten(0, (4, -1))[order].flatten(0, 1) for t in weights
+    ]
+
+    assert (ss2d_core(x, *swapped) - y).norm() > 0.01 * y.norm()
+
+
+def test_a_map_that_does_not_lie_in_one_piece_gives_the_same():
+    x, *weights = arguments(h=4, w=5)
+    strided = x.permute(0, 3, 2, 1).contiguous().permute(0, 3, 2, 1)
+
+    assert not strided.is_contiguous()
+    torch.testing.assert_close(ss2d_core(strided, *weights), ss2d_core(x, *weights))
+
+
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_a_weight_of_another_shape_is_named(name):
+    tensors = dict(zip(NAMES, arguments(), strict=True))
+    tensors[name] = torch.cat([tensors[name], tensors[name][..., :1]], dim=-1)
+
+    with pytest.raises(ValueError, match=r"has the shape .* needs"):
+        ss2d_core(**tensors)
+
+
+def test_a_map_without_its_four_axes_is_refused():
+    x, *weights = arguments()
+
+    with pytest.raises(ValueError, match=r"needs x \(b, h, w, d\)"):
+        ss2d_core(x[0], *weights)
+
+
+@pytest.mark.skipif("c" not in SCANS, reason="the C kernel was not built")
+def test_a_core_that_c_does_in_one_call_is_taken_where_it_is_there(monkeypatch):
+    module = pytest.importorskip("napari_activeft.models.ss2d_c")
+    tensors = [t.float() for t in arguments()]
+    monkeypatch.setattr(module, "ss2d_core_c", lambda x, *_: -x)
+
+    assert torch.equal(ss2d_core(*tensors, backend="c"), -tensors[0])
+    assert not torch.equal(ss2d_core(*tensors, backend="torch"), -tensors[0])
+
+
+@pytest.mark.parametrize("scan", [name for name in SCANS if name != "reference"])
+def test_export_keeps_the_core(scan):
+    class Core(torch.nn.Module):
+        def forward(self, *tensors):
+            return ss2d_core(*tensors, backend=scan)
+
+    tensors = tuple(t.float() for t in arguments())
+
+    program = torch.export.export(Core(), tensors)
+
+    torch.testing.assert_close(program.module()(*tensors), Core()(*tensors))
