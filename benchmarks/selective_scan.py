@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from napari_activeft.models.selective_scan import available_scans, selective_scan
-from napari_activeft.models.ss2d_core import ss2d_core
+from napari_activeft.models.ss2d import ss2d
 from torch import Tensor
 
 STAGES = ((56, 192), (28, 384), (14, 768), (7, 1536))  # side of the map, channels d
@@ -43,7 +43,7 @@ def core_of(side: int, channels: int, states: int) -> tuple[Run, list[Tensor]]:
     A_logs = (-exponents(DIRECTIONS * channels, states)).log()
     tensors = [x, x_proj, dt_proj, bias, A_logs, torch.ones(DIRECTIONS * channels)]
     tensors = [t.requires_grad_() for t in tensors]
-    return lambda name: ss2d_core(*tensors, backend=name), tensors
+    return lambda name: ss2d(*tensors, backend=name), tensors
 
 
 def exponents(channels: int, states: int) -> Tensor:

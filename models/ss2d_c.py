@@ -19,7 +19,7 @@ DIRECTIONS = 4
 MAX_RANK = 256
 
 
-def ss2d_core_c(
+def ss2d_c(
     x: Tensor,
     x_proj_weight: Tensor,
     dt_projs_weight: Tensor,
@@ -27,7 +27,7 @@ def ss2d_core_c(
     A_logs: Tensor,
     Ds: Tensor,
 ) -> Tensor:
-    """Map x (b, h, w, d) to y (b, h, w, d); the parameters are those of `ss2d_core`."""
+    """Map x (b, h, w, d) to y (b, h, w, d); the parameters are those of `ss2d`."""
     A = -torch.exp(A_logs.float())
     weights = (x_proj_weight, dt_projs_weight, dt_projs_bias, A, Ds)
     tensors = [one.float().contiguous() for one in (x, *weights)]

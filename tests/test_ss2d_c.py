@@ -3,8 +3,8 @@
 import pytest
 import torch
 from napari_activeft.models import selective_scan_c
-from napari_activeft.models.ss2d_c import ss2d_core_c
-from napari_activeft.models.ss2d_core import ss2d_core
+from napari_activeft.models.ss2d_c import ss2d_c
+from napari_activeft.models.ss2d import ss2d
 
 pytestmark = pytest.mark.skipif(
     selective_scan_c.why_unavailable() is not None, reason=str(selective_scan_c.why_unavailable())
@@ -60,9 +60,9 @@ def test_y_and_gradients_are_those_of_four_float64_scans(shape):
     given = inputs(shape)
     dy = torch.randn(given[0].shape, generator=torch.Generator().manual_seed(1))
 
-    y, *grads = both_ways(ss2d_core_c, given, dy)
+    y, *grads = both_ways(ss2d_c, given, dy)
     true_y, *true_grads = both_ways(
-        lambda *leaves: ss2d_core(*leaves, backend="reference"),
+        lambda *leaves: ss2d(*leaves, backend="reference"),
         [one.double() for one in given],
         dy.double(),
     )
@@ -78,7 +78,7 @@ def test_the_number_of_threads_changes_rounding_at_most():
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            results.append(both_ways(ss2d_core_c, given, dy))  # torch's own products may differ
+            results.append(both_ways(ss2d_c, given, dy))  # torch's own products may differ
     finally:
         torch.set_num_threads(threads)
 
@@ -91,10 +91,10 @@ def test_without_gradients_the_same_y_and_nothing_kept():
     given = inputs((1, 6, 7, 20, 2, 2))
 
     with torch.no_grad():
-        plain = ss2d_core_c(*given)
+        plain = ss2d_c(*given)
     given[0].requires_grad_()
 
-    assert torch.equal(plain, ss2d_core_c(*given).detach())
+    assert torch.equal(plain, ss2d_c(*given).detach())
 
 
 def test_a_gradient_of_another_layout_is_understood():
@@ -102,9 +102,9 @@ def test_a_gradient_of_another_layout_is_understood():
     given[0].requires_grad_()
     weights = torch.randn(1, 20, 6, 7)
 
-    (ss2d_core_c(*given).permute(0, 3, 1, 2) * weights).sum().backward()
+    (ss2d_c(*given).permute(0, 3, 1, 2) * weights).sum().backward()
     found, given[0].grad = given[0].grad, None
-    (ss2d_core_c(*given) * weights.permute(0, 2, 3, 1).contiguous()).sum().backward()
+    (ss2d_c(*given) * weights.permute(0, 2, 3, 1).contiguous()).sum().backward()
 
     torch.testing.assert_close(found, given[0].grad)
 
@@ -117,7 +117,7 @@ def test_the_core_exports():
                 self.register_buffer(name, value)
 
         def forward(self, x):
-            return ss2d_core_c(x, *(getattr(self, name) for name in NAMES[1:]))
+            return ss2d_c(x, *(getattr(self, name) for name in NAMES[1:]))
 
     x, core = inputs((1, 4, 4, 6, 1, 2))[0], Core()
 
@@ -128,4 +128,4 @@ def test_the_core_exports():
 
 def test_a_rank_beyond_the_kernel_is_refused():
     with pytest.raises(ValueError, match="rank 300"):
-        ss2d_core_c(*inputs((1, 2, 2, 4, 1, 300)))
+        ss2d_c(*inputs((1, 2, 2, 4, 1, 300)))

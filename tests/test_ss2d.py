@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from napari_activeft.models.scan_backends import available_scans
-from napari_activeft.models.ss2d_core import ss2d_core
+from napari_activeft.models.ss2d import ss2d
 
 SCANS = [name for name, reason in available_scans().items() if reason is None]
 NAMES = ("x", "x_proj_weight", "dt_projs_weight", "dt_projs_bias", "A_logs", "Ds")
@@ -60,7 +60,7 @@ def test_core_equals_the_walk_along_four_paths(scan, size, n):
     expected = walk(*tensors)
 
     tensors, tolerance = as_scan(tensors, scan)
-    y = ss2d_core(*tensors, backend=scan)
+    y = ss2d(*tensors, backend=scan)
 
     assert y.shape == tensors[0].shape
     np.testing.assert_allclose(y.numpy(), expected, rtol=tolerance, atol=tolerance * 10)
@@ -73,7 +73,7 @@ def test_gradients_equal_those_of_the_reference(scan):
 
     def gradients(inputs, name):
         inputs = [t.clone().requires_grad_() for t in inputs]
-        y = ss2d_core(*inputs, backend=name)
+        y = ss2d(*inputs, backend=name)
         return torch.autograd.grad(y, inputs, weight.to(y.dtype))
 
     expected = gradients(tensors, "reference")
@@ -86,7 +86,7 @@ def test_gradients_equal_those_of_the_reference(scan):
 @pytest.mark.parametrize(("first", "second"), list(itertools.combinations(range(4), 2)))
 def test_exchanging_two_directions_changes_the_result(first, second):
     x, *weights = arguments(h=4, w=5)
-    y = ss2d_core(x, *weights)
+    y = ss2d(x, *weights)
     order = list(range(4))
     order[first], order[second] = order[second], order[first]
 
@@ -94,7 +94,7 @@ def test_exchanging_two_directions_changes_the_result(first, second):
         t[order] if len(t) == 4 else t.unflatten(0, (4, -1))[order].flatten(0, 1) for t in weights
     ]
 
-    assert (ss2d_core(x, *swapped) - y).norm() > 0.01 * y.norm()
+    assert (ss2d(x, *swapped) - y).norm() > 0.01 * y.norm()
 
 
 def test_a_map_that_does_not_lie_in_one_piece_gives_the_same():
@@ -102,7 +102,7 @@ def test_a_map_that_does_not_lie_in_one_piece_gives_the_same():
     strided = x.permute(0, 3, 2, 1).contiguous().permute(0, 3, 2, 1)
 
     assert not strided.is_contiguous()
-    torch.testing.assert_close(ss2d_core(strided, *weights), ss2d_core(x, *weights))
+    torch.testing.assert_close(ss2d(strided, *weights), ss2d(x, *weights))
 
 
 @pytest.mark.parametrize("name", NAMES[1:])
@@ -111,31 +111,31 @@ def test_a_weight_of_another_shape_is_named(name):
     tensors[name] = torch.cat([tensors[name], tensors[name][..., :1]], dim=-1)
 
     with pytest.raises(ValueError, match=r"has the shape .* needs"):
-        ss2d_core(**tensors)
+        ss2d(**tensors)
 
 
 def test_a_map_without_its_four_axes_is_refused():
     x, *weights = arguments()
 
     with pytest.raises(ValueError, match=r"needs x \(b, h, w, d\)"):
-        ss2d_core(x[0], *weights)
+        ss2d(x[0], *weights)
 
 
 @pytest.mark.skipif("c" not in SCANS, reason="the C kernel was not built")
 def test_a_core_that_c_does_in_one_call_is_taken_where_it_is_there(monkeypatch):
     module = pytest.importorskip("napari_activeft.models.ss2d_c")
     tensors = [t.float() for t in arguments()]
-    monkeypatch.setattr(module, "ss2d_core_c", lambda x, *_: -x)
+    monkeypatch.setattr(module, "ss2d_c", lambda x, *_: -x)
 
-    assert torch.equal(ss2d_core(*tensors, backend="c"), -tensors[0])
-    assert not torch.equal(ss2d_core(*tensors, backend="torch"), -tensors[0])
+    assert torch.equal(ss2d(*tensors, backend="c"), -tensors[0])
+    assert not torch.equal(ss2d(*tensors, backend="torch"), -tensors[0])
 
 
 @pytest.mark.parametrize("scan", [name for name in SCANS if name != "reference"])
 def test_export_keeps_the_core(scan):
     class Core(torch.nn.Module):
         def forward(self, *tensors):
-            return ss2d_core(*tensors, backend=scan)
+            return ss2d(*tensors, backend=scan)
 
     tensors = tuple(t.float() for t in arguments())
 

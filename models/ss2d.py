@@ -22,7 +22,7 @@ DIRECTIONS = 4
 Core = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
-def ss2d_core(
+def ss2d(
     x: Tensor,
     x_proj_weight: Tensor,
     dt_projs_weight: Tensor,
@@ -87,7 +87,7 @@ def _fused_core(scan: str) -> Core | None:
     name = f"{__package__}.ss2d_{scan}"
     if importlib.util.find_spec(name) is None:
         return None
-    return cast(Core, getattr(importlib.import_module(name), f"ss2d_core_{scan}"))
+    return cast(Core, getattr(importlib.import_module(name), f"ss2d_{scan}"))
 
 
 def _project(x: Tensor, x_proj_weight: Tensor) -> Tensor:
