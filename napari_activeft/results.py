@@ -67,6 +67,42 @@ class ClassesResult:
 
 
 @dataclass(frozen=True)
+class EmbedResult:
+    """The vectors of the pool.
+
+    Attributes
+    ----------
+    folder
+        Where they lie, and what the encoder's name and weights were.
+    size
+        Numbers in a vector.
+    pool_slices, embedded, computed
+        Slices in the pool, those that have a vector now, and those that got it just now.
+    seconds
+        Spent just now.
+    scan
+        Which selective scan computed; None where none did.
+    out
+        The file the vectors were also written to.
+    """
+
+    encoder: str
+    weight_hash: str
+    random_weights: bool
+    folder: Path
+    size: int
+    pool_slices: int
+    embedded: int
+    computed: int
+    seconds: float
+    device: str | None
+    precision: str | None
+    scan: str | None
+    out: Path | None
+    problems: list[Problem]
+
+
+@dataclass(frozen=True)
 class SelectResult:
     """A round that was queued.
 

@@ -24,6 +24,8 @@ from napari_activeft.errors import UserError
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Plane = Literal["auto", "z", "y", "x"]
+Precision = Literal["auto", "float32", "bfloat16"]
+Scan = Literal["auto", "reference", "torch", "c", "triton", "mamba_ssm"]
 ExportFormat = Literal["nifti", "nnunet", "coco", "bids"]
 
 
@@ -170,6 +172,59 @@ class Budget(Settings):
                 "queried yet: lower the budget or add volumes"
             )
         return wanted
+
+
+class EmbedSettings(Settings):
+    """How slices become vectors; see `pool_features.embed_pool`.
+
+    Attributes
+    ----------
+    encoder
+        pixels_pca, hog, or the name of a network.
+    weights
+        File with the network's weights; the user's own cache by default.
+    random_weights
+        Let a network that was never trained embed.
+    size
+        Height and width of the pictures; the encoder's own by default.
+    device
+        auto, cpu, cuda, cuda:1 or mps.
+    precision
+        auto, float32 or bfloat16.
+    scan
+        auto, or the selective scan to use, see ``models/scan_backends.py``.
+    batch
+        Slices at once; 0 is as many as fit into free memory and still pay.
+    threads
+        Of the CPU; 0 leaves it to torch.
+    seed
+        Of what is drawn: the slices pixels_pca learns from, random weights.
+    out
+        Also write the vectors of the pool to this ``.npy`` file.
+    l2
+        Divide the vectors in ``out`` by their lengths.
+    """
+
+    encoder: Name = "pixels_pca"
+    weights: Path | None = None
+    random_weights: bool = False
+    size: int | None = Field(default=None, ge=32, le=2048)
+    device: Name = "auto"
+    precision: Precision = "auto"
+    scan: Scan = "auto"
+    batch: int = Field(default=0, ge=0, le=4096)
+    threads: int = Field(default=0, ge=0, le=1024)
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
+    out: Path | None = None
+    l2: bool = False
+
+    @model_validator(mode="after")
+    def _one_source_of_weights(self) -> EmbedSettings:
+        if self.random_weights and self.weights is not None:
+            raise ValueError("both --weights and --random-weights were given: give one of them")
+        if self.out is not None and self.out.suffix != ".npy":
+            raise ValueError(f"{self.out} was given for the vectors: name a file that ends in .npy")
+        return self
 
 
 class SelectSettings(Settings):

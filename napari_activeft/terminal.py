@@ -18,6 +18,7 @@ from napari_activeft.results import (
     AddResult,
     ClassesResult,
     DoctorResult,
+    EmbedResult,
     ExportResult,
     ImportResult,
     InfoResult,
@@ -146,6 +147,26 @@ def _(result: ClassesResult) -> None:
         swatch = f"[{record.colour}]██[/] {record.colour}"
         table.add_row(str(record.value), escape(record.name), swatch)
     out.print(table)
+
+
+@show.register
+def _(result: EmbedResult) -> None:
+    trained = ", random weights: they say little about what is in a slice"
+    out.print(
+        f"{_count(result.embedded, 'slice')} of {result.pool_slices} embedded by "
+        f"{escape(result.encoder)}, {result.size} numbers each"
+        f"{trained if result.random_weights else ''}"
+    )
+    if result.computed:
+        scan = f", scan {result.scan}" if result.scan else ""
+        out.print(
+            f"  {result.computed} of them now, in {result.seconds:.1f} s "
+            f"({result.computed / result.seconds:.1f} a second, {result.device}, "
+            f"{result.precision}{scan})"
+        )
+    if result.out:
+        out.print(f"  written to {escape(str(result.out))}")
+    list_problems(result.problems, "volume")
 
 
 @show.register

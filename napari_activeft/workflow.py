@@ -1,8 +1,8 @@
 """The verbs of the program, in the order in which a project goes through them.
 
-``init add classes select next submit import-labels export info doctor``: a verb, a project, one
-settings object; each hands back a result of `results`. The command line and the viewer call these
-and nothing below them.
+``init add classes embed select next submit import-labels export info doctor``: a verb, a project,
+one settings object; each hands back a result of `results`. The command line and the viewer call
+these and nothing below them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,11 @@ import numpy as np
 from napari_activeft import program
 from napari_activeft.annotation_db import (
     ImportCounts,
-    NewRound,
-    SliceRow,
     Store,
     StoreError,
-    pool_checksum,
 )
 from napari_activeft.cases import SplitRule, case_rule, read_splits
+from napari_activeft.choosing import open_round
 from napari_activeft.class_table import changed_classes, classes_for
 from napari_activeft.errors import OnProgress, Problem, UserError, no_progress
 from napari_activeft.examination import image_faults
@@ -35,11 +33,13 @@ from napari_activeft.geometry import Geometry
 from napari_activeft.handing_out import hand_out
 from napari_activeft.intake import Intake
 from napari_activeft.label_maps import import_volume, label_values
+from napari_activeft.pool_features import embed_pool
 from napari_activeft.project import Project
 from napari_activeft.results import (
     AddResult,
     ClassesResult,
     DoctorResult,
+    EmbedResult,
     ExportResult,
     ImportResult,
     InfoResult,
@@ -48,10 +48,10 @@ from napari_activeft.results import (
     SelectResult,
     SubmitResult,
 )
-from napari_activeft.selection import select as choose
 from napari_activeft.settings import (
     AddSettings,
     DoctorSettings,
+    EmbedSettings,
     ExportSettings,
     ImportSettings,
     InitSettings,
@@ -60,6 +60,7 @@ from napari_activeft.settings import (
     SubmitSettings,
 )
 from napari_activeft.ticket import Ticket, read_ticket
+from napari_activeft.vectors import write_vectors
 from napari_activeft.volume import read_mask
 from napari_activeft.whole_folder import whole_folder
 
@@ -146,62 +147,48 @@ def classes(
     return ClassesResult(after)
 
 
+def embed(
+    project: Project,
+    settings: EmbedSettings = EmbedSettings(),
+    on_progress: OnProgress = no_progress,
+) -> EmbedResult:
+    """Give every slice of the pool its vector; what has one keeps it.
+
+    A volume that cannot be read is listed and stops no other.
+
+    Parameters
+    ----------
+    on_progress
+        Called with (slices that have a vector, slices); what is done stays if it raises
+        `Cancelled`.
+    """
+    made = embed_pool(project, settings, on_progress)
+    if settings.out is not None:
+        write_vectors(project, settings.out, made, l2=settings.l2)
+    return EmbedResult(
+        encoder=made.encoder,
+        weight_hash=made.weight_hash,
+        random_weights=made.random_weights,
+        folder=made.folder,
+        size=made.size,
+        pool_slices=len(project.store.pool_slices()),
+        embedded=made.slices,
+        computed=made.computed,
+        seconds=made.seconds,
+        device=made.device,
+        precision=made.precision,
+        scan=made.scan,
+        out=settings.out,
+        problems=list(made.problems),
+    )
+
+
 def select(project: Project, settings: SelectSettings = SelectSettings()) -> SelectResult:
     """Choose the slices to label next and queue them.
 
     Slices that were queried, or that have an accepted mask, are not chosen again.
     """
-    pool = project.store.pool_slices()
-    if not pool:
-        raise UserError("the pool is empty: add volumes with `napari-activeft add FOLDER`")
-    labelled, forbidden = _taken_rows(project.store, pool)
-    free = len(pool) - len(labelled | forbidden)
-    budget = settings.budget.slices(len(pool), free)
-    selection = choose(
-        budget,
-        keys=[row.key for row in pool],
-        groups=[row.volume_id for row in pool],
-        positions=[row.position for row in pool],
-        labelled=labelled,
-        forbidden=forbidden,
-        selector=settings.selector,
-        seed=settings.seed,
-    )
-    chosen = [pool[row] for row in selection.rows]
-    stored = project.store.add_round(
-        NewRound(
-            selector=settings.selector,
-            budget=budget,
-            seed=settings.seed,
-            settings=settings.model_dump(mode="json"),
-            pool_checksum=pool_checksum(pool),
-            report=selection.report,
-            slice_ids=[row.slice_id for row in chosen],
-        ),
-        project.actor,
-    )
-    return SelectResult(
-        round=stored.number,
-        selector=settings.selector,
-        seed=settings.seed,
-        selected=len(chosen),
-        pool_slices=len(pool),
-        free_slices=free,
-        volumes=len({row.volume_id for row in chosen}),
-        cases=len({row.case for row in chosen}),
-    )
-
-
-def _taken_rows(store: Store, pool: Sequence[SliceRow]) -> tuple[set[int], set[int]]:
-    """Return the rows that are labelled or being asked, and those that were skipped."""
-    row_of = {row.slice_id: index for index, row in enumerate(pool)}
-    queries = store.queries()
-    skipped = {query.slice_id for query in queries if query.state == "skipped"}
-    asked = {query.slice_id for query in queries if query.state != "skipped"}
-    asked |= {record.slice_id for record in store.accepted()}
-    labelled = {row_of[slice_id] for slice_id in asked if slice_id in row_of}
-    forbidden = {row_of[slice_id] for slice_id in skipped - asked if slice_id in row_of}
-    return labelled, forbidden
+    return open_round(project, settings)
 
 
 def next_query(project: Project, settings: NextSettings) -> NextResult:

@@ -28,8 +28,8 @@ def cli_project(command_line, images):
 def test_the_verbs_stand_in_the_order_of_the_work():
     verbs = [command.name for command in cli.app.registered_commands]
     assert verbs == [
-        *("init", "add", "classes", "select", "next", "submit", "import-labels", "export"),
-        *("info", "doctor"),
+        *("init", "add", "classes", "embed", "select", "next", "submit", "import-labels"),
+        *("export", "info", "doctor"),
     ]
 
 

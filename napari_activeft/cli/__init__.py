@@ -1,0 +1,38 @@
+"""The command line: reads arguments, calls `workflow`, prints. The same verbs, the same order.
+
+Exit codes: 0 done, 1 something the user can mend (one line, no traceback), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+
+from napari_activeft.cli import outcome_verbs, pool_verbs, round_verbs
+from napari_activeft.cli.app import app, register
+
+__all__ = ["app", "main"]
+
+for verb in (
+    pool_verbs.init,
+    pool_verbs.add,
+    pool_verbs.classes,
+    pool_verbs.embed,
+    round_verbs.select,
+    round_verbs.next_,
+    round_verbs.submit,
+    round_verbs.import_labels,
+    outcome_verbs.export,
+    outcome_verbs.info,
+    outcome_verbs.doctor,
+):
+    register(app, verb)
+
+
+def main() -> None:
+    """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A letter that the terminal does not know must not undo what was done.
+            stream.reconfigure(errors="backslashreplace")
+    app()

@@ -1,0 +1,77 @@
+"""Where to compute, with what number type and how much at once; torch is imported on call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psutil
+
+from napari_activeft.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def pick_device(asked: str) -> torch.device:
+    """Return the device of a name; ``"auto"`` is a CUDA or ROCm GPU if there is one, else the CPU.
+
+    Raises
+    ------
+    UserError
+        If there is no such device here.
+    """
+    import torch
+
+    if asked == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(asked)
+    except RuntimeError:
+        raise UserError(
+            f"the device {asked!r} was asked: write auto, cpu, cuda, cuda:1 or mps"
+        ) from None
+    there = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    if (device.index or 0) >= there.get(device.type, 0):
+        found = [f"{kind} ({count})" for kind, count in there.items() if count]
+        raise UserError(
+            f"the device {asked!r} was asked, but this computer and its build of torch offer "
+            f"{', '.join(found)}: take one of these, or auto"
+        )
+    return device
+
+
+def pick_precision(asked: str, device: torch.device) -> str:
+    """Return ``"float32"`` or ``"bfloat16"``; ``"auto"`` is the faster one that is safe.
+
+    That is bfloat16 on GPUs and on CPUs with AMX tiles; CPUs without these are slower with it.
+
+    Raises
+    ------
+    UserError
+        If bfloat16 was asked and the GPU has none.
+    """
+    import torch
+
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        if asked == "bfloat16" and not native:
+            raise UserError(
+                "bfloat16 was asked, but this GPU does not compute in it: take --precision float32"
+            )
+        return "bfloat16" if asked == "auto" and native else asked.replace("auto", "float32")
+    if asked == "auto" and device.type == "cpu" and torch.cpu._is_amx_tile_supported():
+        return "bfloat16"
+    return asked.replace("auto", "float32")
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the memory that is free on a device; on shared memory a quarter of it is ours."""
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available) // 4

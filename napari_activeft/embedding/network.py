@@ -1,0 +1,117 @@
+"""A network's pooled features as vectors.
+
+Symbols: n slices, c channels, side of the pictures, d vector size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from napari_activeft.errors import UserError
+from napari_activeft.models.checkpoints import weight_hash
+
+SIDE = 224
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class NetworkEncoder:
+    """The mean over the last map of a network, see `VMamba.forward_features`.
+
+    Grey pictures are repeated to three channels; three channels are taken as red, green and blue;
+    of any other number each is normalised by the mean of ImageNet's three figures.
+
+    Parameters
+    ----------
+    name
+        Of the network.
+    network
+        With ``forward_features``, for 3 input channels if the pictures have 1 or 3.
+    channels, side
+        Of the pictures.
+    device
+        Where to compute.
+    precision
+        ``"float32"`` or ``"bfloat16"`` (matrix products and convolutions; the scan stays float32).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        *,
+        channels: int,
+        side: int,
+        device: torch.device,
+        precision: str,
+    ) -> None:
+        self.name, self.channels, self.side = name, channels, side
+        self.weight_hash = weight_hash(network.state_dict())
+        self._network = network.to(device).eval().requires_grad_(False)
+        self._device, self._precision = device, precision
+        inputs = 3 if channels in (1, 3) else channels
+        mean, std = (_per_channel(figures, inputs) for figures in (IMAGENET_MEAN, IMAGENET_STD))
+        self._mean, self._std = mean.to(device), std.to(device)
+        self.size = self._run(np.zeros((1, channels, side, side), dtype=np.float32)).shape[1]
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that changes the vectors."""
+        return {"weight_hash": self.weight_hash, "precision": self._precision}
+
+    def embed(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map pictures (n, c, side, side) to vectors (n, d); halves what memory does not hold.
+
+        Raises
+        ------
+        UserError
+            If not even one picture fits into memory, or the network gives NaN or infinity.
+        """
+        try:
+            vectors = self._run(pictures)
+        except (torch.OutOfMemoryError, MemoryError) as refusal:
+            vectors = self._in_halves(pictures, refusal)
+        except RuntimeError as refusal:
+            if "allocate memory" not in str(refusal):
+                raise
+            vectors = self._in_halves(pictures, refusal)
+        if not np.isfinite(vectors).all():
+            raise UserError(
+                f"{self.name} gives NaN or infinity for a slice: its weights are damaged or in "
+                "too low a precision, take --precision float32 or `napari-activeft weights verify`"
+            )
+        return vectors
+
+    def _in_halves(
+        self, pictures: NDArray[np.float32], refusal: BaseException
+    ) -> NDArray[np.float32]:
+        if len(pictures) == 1:
+            raise UserError(
+                f"{self.name} at {self.side} x {self.side} does not fit into the memory of "
+                f"{self._device}: take a smaller --size, a smaller encoder or --device cpu"
+            ) from refusal
+        half = len(pictures) // 2
+        return np.concatenate([self.embed(pictures[:half]), self.embed(pictures[half:])])
+
+    @torch.inference_mode()
+    def _run(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        x = torch.from_numpy(pictures).to(self._device)
+        if self.channels == 1:
+            x = x.expand(-1, 3, -1, -1)
+        x = (x - self._mean) / self._std
+        with torch.autocast(
+            self._device.type, dtype=torch.bfloat16, enabled=self._precision == "bfloat16"
+        ):
+            pooled: Tensor = self._network.forward_features(x).pooled  # type: ignore[operator]
+        vectors: NDArray[np.float32] = pooled.float().cpu().numpy()
+        return vectors
+
+
+def _per_channel(figures: tuple[float, float, float], channels: int) -> Tensor:
+    """Return one figure a channel, (1, channels, 1, 1)."""
+    each = figures if channels == 3 else (sum(figures) / 3,) * channels
+    return torch.tensor(each).view(1, channels, 1, 1)

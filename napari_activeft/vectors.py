@@ -1,0 +1,163 @@
+"""The vectors that a project holds: which there are, and how they are read."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_activeft.annotation_db import SliceRow
+from napari_activeft.embedding.feature_file import FeatureFile, read_about
+from napari_activeft.errors import Problem, UserError
+from napari_activeft.project import Project
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A folder of vectors and what made them.
+
+    Attributes
+    ----------
+    folder
+        Below the project's ``embeddings``.
+    encoder, weight_hash
+        Name, and SHA-256 of what it learnt.
+    random_weights
+        The network was never trained.
+    size
+        Numbers in a vector, d.
+    slices
+        That have a vector.
+    device, precision, scan
+        With which this run computed; None where that is not known or does not apply.
+    seconds
+        Spent on computing, reading included.
+    computed
+        Slices that got their vector in this run.
+    problems
+        Volumes that could not be read.
+    """
+
+    folder: Path
+    encoder: str
+    weight_hash: str
+    random_weights: bool
+    size: int
+    slices: int
+    device: str | None = None
+    precision: str | None = None
+    scan: str | None = None
+    seconds: float = 0.0
+    computed: int = 0
+    problems: tuple[Problem, ...] = ()
+
+
+def embeddings(project: Project) -> list[Embedding]:
+    """List the embeddings of a project, the one made last first."""
+    folders = sorted(embeddings_folder(project).glob("*/embedding.json"))
+    found = []
+    for path in folders:
+        about = read_about(path.parent)
+        found.append(
+            Embedding(
+                folder=path.parent,
+                encoder=about["encoder"],
+                weight_hash=about["weight_hash"],
+                random_weights=about["random_weights"],
+                size=about["size"],
+                slices=len(FeatureFile.open(path.parent).keys),
+                precision=about["precision"],
+            )
+        )
+    latest = (
+        current_file(project).read_text(encoding="utf-8") if current_file(project).exists() else ""
+    )
+    return sorted(found, key=lambda one: (one.folder.name != latest, one.folder.name))
+
+
+def load_vectors(
+    project: Project, pool: Sequence[SliceRow], encoder: str | None = None, *, l2: bool = False
+) -> tuple[Embedding, NDArray[np.float32]]:
+    """Return the vectors of the pool's slices in their order, (n, d), mapped from the disk.
+
+    Parameters
+    ----------
+    encoder
+        Whose vectors; those made last by default.
+    l2
+        Divide each vector by its length; the result then lies in memory.
+
+    Raises
+    ------
+    UserError
+        If there are none, or not for every slice.
+    """
+    made = [one for one in embeddings(project) if encoder in (None, one.encoder)]
+    asked = f" --encoder {encoder}" if encoder else ""
+    if not made:
+        by = f" by {encoder}" if encoder else ""
+        raise UserError(
+            f"the slices of this project were not embedded yet{by}: run `napari-activeft "
+            f"embed{asked}`"
+        )
+    try:
+        vectors = FeatureFile.open(made[0].folder).rows_of([row.key for row in pool])
+    except KeyError:
+        lacking = len(pool) - made[0].slices
+        raise UserError(
+            f"{lacking if lacking > 0 else 'some'} of {len(pool)} slices have no vector by "
+            f"{made[0].encoder} yet: run `napari-activeft embed --encoder {made[0].encoder}` again"
+        ) from None
+    return made[0], unit_length(vectors) if l2 else vectors
+
+
+def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Divide each vector of (n, d) by its Euclidean length; a zero vector stays zero."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: NDArray[np.float32] = np.divide(
+        vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0
+    )
+    return scaled
+
+
+def write_vectors(project: Project, path: Path, embedding: Embedding, *, l2: bool) -> int:
+    """Write the pool's vectors as ``.npy`` and what each row is as ``.csv`` beside it.
+
+    Returns
+    -------
+    rows
+        Slices of the pool that have a vector; the others are left out.
+    """
+    file = FeatureFile.open(embedding.folder)
+    there = set(file.keys)
+    pool = [row for row in project.store.pool_slices() if row.key in there]
+    vectors = file.rows_of([row.key for row in pool])
+    names = {volume.volume_id: volume.name for volume in project.store.volumes()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as out:
+            np.save(out, unit_length(vectors) if l2 else vectors)
+        with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as table:
+            writer = csv.writer(table)
+            writer.writerow(["row", "case", "volume", "position", "key"])
+            for at, row in enumerate(pool):
+                writer.writerow([at, row.case, names[row.volume_id], row.position, row.key])
+    except OSError as refusal:
+        raise UserError(
+            f"{path} cannot be written ({refusal.strerror}): choose another --out"
+        ) from refusal
+    return len(pool)
+
+
+def embeddings_folder(project: Project) -> Path:
+    """Return the folder below which all vectors of a project lie."""
+    return project.folder / "embeddings"
+
+
+def current_file(project: Project) -> Path:
+    """Name the file that names the folder of the embedding made last."""
+    return embeddings_folder(project) / "current"
