@@ -1,4 +1,4 @@
-"""What this program is: its version, and which optional parts are installed beside it."""
+"""What this program is: its version, which optional parts are installed, and its scans."""
 
 from __future__ import annotations
 
@@ -37,4 +37,23 @@ def parts() -> dict[str, str]:
             found[module] = metadata.version(distribution)
         except metadata.PackageNotFoundError:
             found[module] = "installed"
+    return found
+
+
+def scans() -> dict[str, str]:
+    """Return each selective scan by name, with what it serves or why it cannot run here.
+
+    Empty without torch, which is imported for it: only a kernel that was loaded is there for sure.
+    """
+    if find_spec("torch") is None:
+        return {}
+    from napari_activeft.models.scan_backends import scan_report
+
+    reasons, served = scan_report()
+    found = {name: "here" if reason is None else reason for name, reason in reasons.items()}
+    for one in served:
+        if one.scan is None:
+            found[f"on {one.device}"] = one.why
+        else:
+            found[one.scan] = f"serves the device {one.device} ({one.why})"
     return found

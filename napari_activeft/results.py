@@ -11,6 +11,7 @@ from typing import Any
 
 from napari_activeft.annotation_db import ClassRecord, Fault
 from napari_activeft.errors import Problem
+from napari_activeft.weights import VerifiedWeights, WeightEntry
 
 
 @dataclass(frozen=True)
@@ -223,12 +224,14 @@ class InfoResult:
         By state.
     accepted
         Slices with an accepted mask.
-    accepted_classes
-        Accepted slices in which each class occurs; only where asked for.
-    seconds_by_annotator
-        Time on task of everybody who submitted.
+    annotators
+        Masks and time on task of everybody who submitted.
+    embeddings
+        Encoder, vector size and number of embedded slices, the one made last first.
     program
         Versions, and which optional parts are installed.
+    scans
+        The selective scans by name, with what each serves or why it cannot run here.
     """
 
     folder: Path | None
@@ -239,7 +242,9 @@ class InfoResult:
     queries: dict[str, int]
     accepted: int
     annotators: list[dict[str, Any]]
+    embeddings: list[dict[str, Any]]
     program: dict[str, str]
+    scans: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -252,6 +257,21 @@ class DoctorResult:
     faults: list[Fault]
     mended: int
     backup: Path | None
+
+
+@dataclass(frozen=True)
+class WeightsResult:
+    """The weights that an encoder can have, and which of them are here."""
+
+    folder: Path
+    weights: list[WeightEntry]
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """Weights that were read again."""
+
+    weights: list[VerifiedWeights]
 
 
 def to_json(result: object) -> str:

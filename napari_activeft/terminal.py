@@ -14,6 +14,7 @@ from rich.table import Table
 
 from napari_activeft.annotation_db import Fault, StoreError
 from napari_activeft.errors import STOPPED, Cancelled, OnProgress, Problem, UserError, no_progress
+from napari_activeft.kept_weights import KeptWeights
 from napari_activeft.results import (
     AddResult,
     ClassesResult,
@@ -26,25 +27,30 @@ from napari_activeft.results import (
     NextResult,
     SelectResult,
     SubmitResult,
+    VerifyResult,
+    WeightsResult,
 )
 
 _SHOWN_PROBLEMS = 20
 
 # soft_wrap: a path that is broken over two lines cannot be copied. emoji: names are no markup.
 out = Console(soft_wrap=True, highlight=False, emoji=False)
+# A table that is too wide is broken by the terminal; rich would cut off its words.
+tables = Console(width=1000, highlight=False, emoji=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 
 @contextmanager
-def progress(what: str) -> Iterator[OnProgress]:
+def progress(what: str, *, in_bytes: bool = False) -> Iterator[OnProgress]:
     """Show a progress bar on standard error while a terminal is there to see it."""
     if not sys.stderr.isatty():
         yield no_progress
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
+    done = DownloadColumn() if in_bytes else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), done, Remaining())
     with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -146,7 +152,7 @@ def _(result: ClassesResult) -> None:
     for record in result.classes:
         swatch = f"[{record.colour}]██[/] {record.colour}"
         table.add_row(str(record.value), escape(record.name), swatch)
-    out.print(table)
+    tables.print(table)
 
 
 @show.register
@@ -245,7 +251,11 @@ def _(result: InfoResult) -> None:
     table = _table("program", "version")
     for part, version in result.program.items():
         table.add_row(part, escape(version))
-    out.print(table)
+    tables.print(table)
+    if result.scans:
+        out.print("selective scan:")
+    for name, state in result.scans.items():
+        out.print(f"  {name:10} {escape(state)}")
 
 
 def _show_contents(result: InfoResult) -> None:
@@ -254,7 +264,7 @@ def _show_contents(result: InfoResult) -> None:
         numbers = [result.contents[f"{split} {what}"] for what in ("cases", "volumes", "slices")]
         if any(numbers) or split == "pool":
             contents.add_row(split, *(str(number) for number in numbers))
-    out.print(contents)
+    tables.print(contents)
     names = ", ".join(f"{c.value} {escape(c.name)}" for c in result.classes) or "none yet"
     out.print(f"classes: {names}")
     if result.rounds:
@@ -264,12 +274,44 @@ def _show_contents(result: InfoResult) -> None:
         for row in result.rounds:
             counts = (str(row["states"].get(state, 0)) for state in states)
             rounds.add_row(str(row["round"]), row["selector"], str(row["seed"]), *counts)
-        out.print(rounds)
+        tables.print(rounds)
+    for made in result.embeddings:
+        slices = _count(made["slices"], "slice")
+        out.print(f"embedded by {escape(made['encoder'])}: {slices}, {made['size']} numbers each")
     out.print(f"{_count(result.accepted, 'slice')} with an accepted mask")
     for person in result.annotators:
         seconds = round(person["seconds"])
         time = f", {seconds // 60} min {seconds % 60} s on task" if seconds else ""
         out.print(f"  {escape(person['author'])}: {_count(person['masks'], 'mask')}{time}")
+
+
+@show.register
+def _(result: WeightsResult) -> None:
+    table = _table("encoder", "here", "parameters", "ImageNet top-1", "official file")
+    for entry in result.weights:
+        millions = f"{entry.parameters / 1e6:.0f} M" if entry.parameters else ""
+        here = "yes" if entry.present else "no"
+        accuracy = f"{entry.top1:.1f} %" if entry.top1 else ""
+        table.add_row(entry.name, here, millions, accuracy, entry.file or "none")
+    tables.print(table)
+    out.print(f"kept in {escape(str(result.folder))}")
+
+
+@show.register
+def _(result: KeptWeights) -> None:
+    here = "were here already" if result.already_there else "are here now"
+    out.print(
+        f"the weights of {result.name} {here}: {escape(str(result.path))}, SHA-256 {result.sha256}"
+    )
+    out.print(f"next: `napari-activeft embed --encoder {result.name}`")
+
+
+@show.register
+def _(result: VerifyResult) -> None:
+    if not result.weights:
+        out.print("no weights are here yet: `napari-activeft weights list` shows what there is")
+    for one in result.weights:
+        out.print(f"{one.name}: " + ("sound" if one.sound else f"[red]{escape(one.sentence)}[/]"))
 
 
 @show.register

@@ -60,7 +60,7 @@ from napari_activeft.settings import (
     SubmitSettings,
 )
 from napari_activeft.ticket import Ticket, read_ticket
-from napari_activeft.vectors import write_vectors
+from napari_activeft.vectors import embeddings, write_vectors
 from napari_activeft.volume import read_mask
 from napari_activeft.whole_folder import whole_folder
 
@@ -333,7 +333,8 @@ def _labelled_volumes(project: Project) -> list[LabelledVolume]:
 def info(project: Project | None) -> InfoResult:
     """Say what a project holds and what the program is; without a project only the latter."""
     if project is None:
-        return InfoResult(None, None, {}, [], [], {}, 0, [], program.parts())
+        here = program.parts(), program.scans()
+        return InfoResult(None, None, {}, [], [], {}, 0, [], [], *here)
     store = project.store
     return InfoResult(
         folder=project.folder,
@@ -344,7 +345,12 @@ def info(project: Project | None) -> InfoResult:
         queries=store.query_counts(),
         accepted=len(store.accepted()),
         annotators=store.annotator_totals(),
+        embeddings=[
+            {"encoder": one.encoder, "size": one.size, "slices": one.slices}
+            for one in embeddings(project)
+        ],
         program=program.parts(),
+        scans=program.scans(),
     )
 
 

@@ -145,7 +145,7 @@ def in_a_process(
     *arguments: str | Path, cwd: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own, away from any project."""
-    return run_python("-m", "napari_activeft.cli", *arguments, cwd=cwd, **environment)
+    return run_python("-m", "napari_activeft", *arguments, cwd=cwd, **environment)
 
 
 def run_python(

@@ -172,7 +172,7 @@ def test_a_bar_is_drawn_on_a_real_terminal(tmp_path, many):
 
     near, far = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "napari_activeft.cli", "add", many, "-p", tmp_path / "p"],
+        [sys.executable, "-m", "napari_activeft", "add", many, "-p", tmp_path / "p"],
         stdout=subprocess.PIPE,
         stderr=far,
         env=os.environ | {"TERM": "xterm"},

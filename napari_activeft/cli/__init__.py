@@ -8,8 +8,8 @@ from __future__ import annotations
 import io
 import sys
 
-from napari_activeft.cli import outcome_verbs, pool_verbs, round_verbs
-from napari_activeft.cli.app import app, register
+from napari_activeft.cli import outcome_verbs, pool_verbs, round_verbs, weights_verbs
+from napari_activeft.cli.app import app, group, register
 
 __all__ = ["app", "main"]
 
@@ -27,6 +27,15 @@ for verb in (
     outcome_verbs.doctor,
 ):
     register(app, verb)
+
+weights = group("weights", "What networks learnt: list, fetch, import and check it.")
+for verb in (
+    weights_verbs.list_,
+    weights_verbs.fetch,
+    weights_verbs.import_,
+    weights_verbs.verify,
+):
+    register(weights, verb)
 
 
 def main() -> None:

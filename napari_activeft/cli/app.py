@@ -47,6 +47,13 @@ def default(settings: type[Settings], name: str) -> Any:  # noqa: ANN401
     return settings.model_fields[name].default
 
 
+def group(name: str, what: str) -> typer.Typer:
+    """Add a group of verbs to the program."""
+    added = typer.Typer(name=name, help=what, no_args_is_help=True, pretty_exceptions_enable=False)
+    app.add_typer(added)
+    return added
+
+
 def register(group: typer.Typer, function: Callable[..., None]) -> None:
     """Make a function a command of a group; its errors become one line and an exit code."""
 

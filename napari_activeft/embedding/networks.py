@@ -14,7 +14,7 @@ from napari_activeft.embedding.network import SIDE, NetworkEncoder
 from napari_activeft.errors import UserError
 from napari_activeft.models.registry import MODELS, build_model
 from napari_activeft.models.scan_backends import choose_scan
-from napari_activeft.weights import load_weights, missing_weights
+from napari_activeft.weights import load_weights, weights_path
 
 if TYPE_CHECKING:
     from napari_activeft.settings import EmbedSettings
@@ -80,10 +80,7 @@ def _with_weights(settings: EmbedSettings, channels: int) -> nn.Module:
         raise UserError(str(refusal)) from refusal
     if settings.random_weights:
         return network
-    path = settings.weights or weights_path(name)
-    if path is None:
-        raise missing_weights(name)
-    load_weights(network, path, name)
+    load_weights(network, settings.weights or weights_path(name), name)
     return network
 
 
