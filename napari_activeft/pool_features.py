@@ -141,15 +141,18 @@ def _make_encoder(
     if settings.encoder in WEIGHTLESS:
         for what, given in with_weights.items():
             if given:
-                raise UserError(f"{settings.encoder} has no weights, but {what} were given")
+                raise UserError(
+                    f"{settings.encoder} has no weights, but {what} were given: leave them out or "
+                    "name a network with --encoder"
+                )
     if settings.encoder == "pixels_pca":
         encoder = _fitted_pca(project, settings, channels, pool, stacks, on_progress)
-        return _Made(encoder, _about(encoder, False, "float32"), 256)
+        return _Made(encoder, _about(encoder, False, "float32"), settings.batch or 256)
     if settings.encoder == "hog":
         from napari_activeft.embedding.hog import SIDE, Hog
 
         hog = Hog(channels, settings.size or SIDE)
-        return _Made(hog, _about(hog, False, "float32"), 64)
+        return _Made(hog, _about(hog, False, "float32"), settings.batch or 64)
     from napari_activeft.embedding.networks import network_encoder
 
     made = network_encoder(settings, channels)

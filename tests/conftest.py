@@ -73,6 +73,10 @@ class CommandLine:
         """Run a verb and return what it prints as JSON."""
         return json.loads(self(*arguments, "--json", code=code).stdout)
 
+    def bare_json(self, *arguments: str | Path, code: int = 0) -> Any:
+        """Run a verb that needs no project and return what it prints as JSON."""
+        return json.loads(self.bare(*arguments, "--json", code=code).stdout)
+
     def refusal(self, *arguments: str | Path, code: int = 1) -> str:
         """Run a verb that is refused and return its one line."""
         result = self(*arguments, code=code)

@@ -39,8 +39,8 @@ def both_ways(core, given, dy):
     return [y.detach(), *(one.grad for one in leaves)]
 
 
-def error(found, truth):
-    return float((found.double() - truth).norm() / truth.norm().clamp(min=1e-12))
+def error(found, truth, floor):
+    return float((found.double() - truth).norm() / truth.norm().clamp(min=floor))
 
 
 @pytest.mark.parametrize(
@@ -67,9 +67,12 @@ def test_y_and_gradients_are_those_of_four_float64_scans(shape):
         dy.double(),
     )
 
-    assert error(y, true_y) <= Y_ERROR
+    floor = (
+        0.1 * y.numel() ** 0.5
+    )  # terms of order one; a few numbers may cancel, rounding does not
+    assert error(y, true_y, floor) <= Y_ERROR
     for name, found, truth in zip(NAMES, grads, true_grads, strict=True):
-        assert error(found, truth) <= GRADIENT_ERROR, name
+        assert error(found, truth, floor) <= GRADIENT_ERROR, name
 
 
 def test_the_number_of_threads_changes_rounding_at_most():
