@@ -28,7 +28,7 @@ types: .venv/.ready-test
 tests: .venv/.ready-test
 	$(BIN)/python -m pytest
 
-bench: .venv/.ready-test
+bench: .venv/.ready-bench
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
 .venv/.ready-%: $(INPUTS)

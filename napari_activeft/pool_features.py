@@ -21,6 +21,7 @@ from napari_activeft.embedding.engine import Stack, embed, sample
 from napari_activeft.embedding.feature_file import FeatureFile
 from napari_activeft.embedding.pictures import VERSION
 from napari_activeft.errors import OnProgress, UserError, no_progress
+from napari_activeft.extras import need_compute
 from napari_activeft.geometry import Geometry
 from napari_activeft.pool import normalise, slice_spacing, take_slice
 from napari_activeft.project import Project
@@ -44,6 +45,7 @@ def embed_pool(
         If the pool is empty or mixed in its channels, the encoder has no weights here, or what
         was asked is not there.
     """
+    need_compute("embedding")
     pool, volumes = project.store.pool_slices(), project.store.volumes()
     if not pool:
         raise UserError("the pool is empty: add volumes with `napari-activeft add FOLDER`")

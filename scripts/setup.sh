@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make .venv and install what a target of the Makefile needs. Usage: scripts/setup.sh demo|test
+# Make .venv and install what a target of the Makefile needs. Usage: scripts/setup.sh demo|test|bench
 set -eu
 cd "$(dirname "$0")/.."
 what=$1
@@ -76,8 +76,12 @@ case $what in
         # nnU-Net's own check would pull torchvision, which does not go with a CPU build of torch.
         $pip --no-deps -r tests/nnunet-check-requirements.txt
         ;;
+    bench)
+        say "installing the program with what the benchmarks compare it with"
+        $pip -e '.[test,bench]'
+        ;;
     *)
-        say "usage: scripts/setup.sh demo|test"
+        say "usage: scripts/setup.sh demo|test|bench"
         exit 2
         ;;
 esac

@@ -12,7 +12,7 @@ from napari_activeft.models.checkpoints import save_safetensors
 from napari_activeft.models.registry import build_model
 from projectmaking import assert_sentence, make_project, run_python, write_folder, write_volume
 
-from napari_activeft import vectors, workflow
+from napari_activeft import extras, vectors, workflow
 from napari_activeft.embedding.network import NetworkEncoder
 from napari_activeft.errors import UserError
 from napari_activeft.project import Project
@@ -277,6 +277,15 @@ def test_wrong_usage_is_refused_before_anything_is_done(embedded, arguments):
     embedded("embed", *arguments, code=2)
 
     assert not (embedded.project / "embeddings").exists()
+
+
+@pytest.mark.parametrize("verb", [["embed"], ["weights", "import", "file.pth"]])
+def test_without_the_extra_the_command_that_brings_it_is_named(embedded, monkeypatch, verb):
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "torch" else True)
+
+    line = (embedded if verb == ["embed"] else embedded.bare)(*verb, code=1).stderr
+
+    assert "of which torch is not installed: pip install 'napari-activeft[compute]'" in line
 
 
 def test_an_empty_pool_is_one_sentence(command_line):
