@@ -29,13 +29,13 @@ for verb in (
     register(app, verb)
 
 weights = group("weights", "What networks learnt: list, fetch, import and check it.")
-for verb in (
+for weights_verb in (
     weights_verbs.list_,
     weights_verbs.fetch,
     weights_verbs.import_,
     weights_verbs.verify,
 ):
-    register(weights, verb)
+    register(weights, weights_verb)
 
 
 def main() -> None:

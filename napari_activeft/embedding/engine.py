@@ -167,8 +167,10 @@ def _without(stack: Stack, known: set[str]) -> Stack:
 
 
 def _part(stack: Stack, rows: Sequence[int]) -> Stack:
-    keys, positions = ([values[r] for r in rows] for values in (stack.keys, stack.positions))
-    return Stack(stack.name, keys, positions, stack.spacing, stack.read)
+    keys = [stack.keys[row] for row in rows]
+    return Stack(
+        stack.name, keys, [stack.positions[row] for row in rows], stack.spacing, stack.read
+    )
 
 
 def _pieces(stacks: Sequence[Stack], side: int, batch: int) -> Iterator[Piece]:

@@ -90,7 +90,5 @@ class PixelsPca:
 
     def embed(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map pictures (n, c, side, side) to the coordinates along the components, (n, d)."""
-        vectors: NDArray[np.float32] = (pictures.reshape(len(pictures), -1) - self.mean) @ (
-            self.components.T
-        )
-        return vectors
+        pixels = pictures.reshape(len(pictures), -1)
+        return np.asarray((pixels - self.mean) @ self.components.T, dtype=np.float32)
