@@ -11,13 +11,15 @@ import importlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
 
 VARIABLE = "NAPARI_ACTIVEFT_SCAN"
-SCANS = ("reference", "torch", "c")
+SCANS = ("reference", "torch", "c", "triton", "mamba_ssm")
+# By device, best first, before torch. Triton before mamba_ssm: it gives the same bits every time.
+PREFERRED = {"cpu": ("c",), "cuda": ("triton", "mamba_ssm")}
 Gradients = tuple[
     Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None
 ]
@@ -40,8 +42,10 @@ class Scan(Protocol):
         z: Tensor | None,
         delta_bias: Tensor | None,
         delta_softplus: bool,
+        *,
+        keep_states: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        """Return y and the states kept for the backward pass."""
+        """Return y and what the backward pass needs, empty without `keep_states`."""
 
     def backward(
         self,
@@ -116,13 +120,54 @@ def choose_scan(asked: str | None, device: torch.device, dtype: torch.dtype) -> 
     origin = "the argument backend" if asked else f"the environment variable {VARIABLE}"
     name = asked or os.environ.get(VARIABLE) or None
     if name is None:
-        fits = _why_c_does_not_fit(device, dtype) is None and _why_unavailable("c") is None
-        return "c" if fits else "torch"
+        return _best_scan(device, dtype)
     _check_available(name, origin)
     misfit = _MISFITS[name](device, dtype)
     if misfit is not None:
         raise ValueError(f"{origin} asks for the scan '{name}', but {misfit}")
     return name
+
+
+def _best_scan(device: torch.device, dtype: torch.dtype) -> str:
+    for name in PREFERRED.get(device.type, ()):
+        if _MISFITS[name](device, dtype) is None and _why_unavailable(name) is None:
+            return name
+    return "torch"
+
+
+def scans_that_serve(device: torch.device, dtype: torch.dtype) -> list[str]:
+    """List the scans that are there and take such tensors."""
+    return [
+        name
+        for name in SCANS
+        if _why_unavailable(name) is None and _MISFITS[name](device, dtype) is None
+    ]
+
+
+class Served(NamedTuple):
+    """Which scan a device's float32 calls get, None if the one asked for cannot serve, and why."""
+
+    device: str
+    scan: str | None
+    why: str
+
+
+def scan_report() -> tuple[dict[str, str | None], list[Served]]:
+    """Tell what the scans of this computer are, see `available_scans`, and what serves its devices.
+
+    The first report on a computer with a GPU compiles a tiny kernel.
+    """
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    return available_scans(), [_served(device) for device in devices]
+
+
+def _served(device: str) -> Served:
+    asked = os.environ.get(VARIABLE)
+    try:
+        scan = choose_scan(None, torch.device(device), torch.float32)
+    except (RuntimeError, ValueError) as error:
+        return Served(device, None, str(error))
+    return Served(device, scan, f"{VARIABLE} asks for it" if asked else "the automatic choice")
 
 
 def _check_available(name: str, origin: str) -> None:
@@ -138,6 +183,29 @@ def _check_available(name: str, origin: str) -> None:
 def _why_c_does_not_fit(device: torch.device, dtype: torch.dtype) -> str | None:
     if device.type != "cpu":
         return f"it runs on the CPU only and the tensors are on {device}: take 'torch'"
+    return _why_not_float32(dtype)
+
+
+def _why_triton_does_not_fit(device: torch.device, dtype: torch.dtype) -> str | None:
+    module = importlib.import_module(f"{__package__}.selective_scan_triton")
+    interpreted = module.is_interpreted()
+    if interpreted and device.type != "cpu":
+        return (
+            f"Triton's interpreter is on, which takes tensors on the CPU, and they are on {device}"
+            ": unset TRITON_INTERPRET"
+        )
+    if not interpreted and device.type != "cuda":
+        return f"it runs on a CUDA device and the tensors are on {device}: take 'c' or 'torch'"
+    return _why_not_float32(dtype)
+
+
+def _why_mamba_ssm_does_not_fit(device: torch.device, dtype: torch.dtype) -> str | None:
+    if device.type != "cuda":
+        return f"it runs on a CUDA device and the tensors are on {device}: take 'c' or 'torch'"
+    return _why_not_float32(dtype)
+
+
+def _why_not_float32(dtype: torch.dtype) -> str | None:
     if dtype != torch.float32:
         return "it computes in float32 only and the tensors are float64: take 'torch'"
     return None
@@ -151,4 +219,6 @@ _MISFITS: dict[str, Callable[[torch.device, torch.dtype], str | None]] = {
     "reference": _fits_anything,
     "torch": _fits_anything,
     "c": _why_c_does_not_fit,
+    "triton": _why_triton_does_not_fit,
+    "mamba_ssm": _why_mamba_ssm_does_not_fit,
 }

@@ -25,10 +25,11 @@ def scan_forward(
     delta_bias: Tensor | None,
     delta_softplus: bool,
     backend: str,
+    keep: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Return y (b, d, l) and, flattened, the states that the backward pass needs."""
+    """Return y (b, d, l) and, with `keep`, what the backward pass needs, flat."""
     tensors = _contiguous(u, delta, A, B, C, D, z, delta_bias)
-    y, states = load_scan(backend).forward(*tensors, delta_softplus)
+    y, states = load_scan(backend).forward(*tensors, delta_softplus, keep_states=keep)
     return y, states.flatten()
 
 
@@ -78,8 +79,9 @@ def _(
     delta_bias: Tensor | None,
     delta_softplus: bool,
     backend: str,
+    keep: bool,
 ) -> tuple[Tensor, Tensor]:
-    kept = torch.library.get_ctx().new_dynamic_size()  # each scan, and each machine, has its own
+    kept = torch.library.get_ctx().new_dynamic_size() if keep else 0  # every scan has its own size
     return u.new_empty(u.shape), u.new_empty(kept)
 
 
@@ -114,7 +116,7 @@ class _Context(Protocol):
 
 
 def _keep(ctx: _Context, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, ctx.delta_softplus, ctx.backend = inputs
+    *tensors, ctx.delta_softplus, ctx.backend, _keep_states = inputs
     ctx.save_for_backward(*tensors, output[1])
 
 
@@ -122,7 +124,7 @@ def _differentiate(ctx: _Context, dy: Tensor, _: Tensor) -> tuple[Tensor | None,
     *tensors, states = ctx.saved_tensors
     gradients = scan_backward(dy, *tensors, ctx.delta_softplus, states, ctx.backend)
     found = [None if t is None else g for t, g in zip(tensors, gradients, strict=True)]
-    return *found, None, None
+    return *found, None, None, None
 
 
 scan_forward.register_autograd(_differentiate, setup_context=_keep)

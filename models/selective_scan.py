@@ -77,7 +77,10 @@ def selective_scan(
     if scan == "reference":  # torch's own operations: autograd and torch.export know them
         y = scan_step_by_step(u32, delta, A, B, C, D, z, delta_bias, delta_softplus)
     else:
-        y, _ = scan_forward(u32, delta, A, B, C, D, z, delta_bias, delta_softplus, scan)
+        given = (u32, delta, A, B, C, D, z, delta_bias)
+        differentiated = (one is not None and one.requires_grad for one in given)
+        keep = torch.is_grad_enabled() and any(differentiated)
+        y, _ = scan_forward(*given, delta_softplus, scan, keep)
     return y.to(u.dtype)
 
 

@@ -1,8 +1,8 @@
 """The selective scan in plain torch, on any device: two levels of chunks, hand-written backward.
 
-Time is cut into blocks that stay in the cache; only the state before every 64th step outlives its
+Time is cut into blocks that stay in the cache; only the state before every 32nd step outlives its
 block, and the backward pass recomputes the rest from it. Where one step holds too few numbers to
-keep the device busy, the chunks of 64 steps inside a block run side by side and are joined after.
+keep the device busy, the chunks of 32 steps inside a block run side by side and are joined after.
 Only decays ``exp(delta A)`` are multiplied, never divided by: nothing overflows however long it is.
 
 Symbols: b batch, d channels, l steps, n states a channel, g groups of channels that share one B and
@@ -22,8 +22,8 @@ from torch.nn import functional
 
 from .scan_backends import Gradients
 
-STRIDE = 64  # steps between kept states, and steps of a chunk
-BLOCK_NUMBERS = {"cpu": 1 << 18}  # numbers of one (t, b, g, n, k) tensor, to fit a cache
+STRIDE = 32  # steps between kept states, and steps of a chunk
+BLOCK_NUMBERS = {"cpu": 1 << 17}  # numbers of one (t, b, g, n, k) tensor, to fit a cache
 BLOCK_NUMBERS_ELSEWHERE = 1 << 24
 WIDE_STEP = {"cpu": 1 << 10}  # numbers a step from which chunks side by side bring nothing
 WIDE_STEP_ELSEWHERE = 1 << 18
@@ -93,6 +93,8 @@ def forward(
     z: Tensor | None,
     delta_bias: Tensor | None,
     delta_softplus: bool,
+    *,
+    keep_states: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Scan block by block; arguments as in `selective_scan`, B and C (b, g, n, l).
 
@@ -101,15 +103,16 @@ def forward(
     y
         Shape (b, d, l).
     states
-        State before every 64th step, shape (ceil(l / 64), b, g, n, k).
+        State before every 32nd step, shape (ceil(l / 32), b, g, n, k); none without `keep_states`.
     """
     inputs = _split_groups(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
     y = torch.empty_like(inputs.u)
     h = u.new_zeros(len(u), *inputs.A.shape)
-    states = u.new_empty(-(-u.shape[2] // STRIDE), *h.shape)
+    states = u.new_empty(-(-u.shape[2] // STRIDE) if keep_states else 0, *h.shape)
     for span in _spans(inputs):
         block = _run_block(inputs, span, h)
-        states[span.start // STRIDE : -(-span.stop // STRIDE)] = block.h[:-1:STRIDE]
+        if keep_states:
+            states[span.start // STRIDE : -(-span.stop // STRIDE)] = block.h[:-1:STRIDE]
         h = block.h[-1]
         out = _skip(inputs, block, _mix(block.C, block.h[1:]))
         if inputs.z is not None:

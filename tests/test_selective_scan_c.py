@@ -85,9 +85,9 @@ def torch_loop(u, delta, A, B, C, D, z, delta_bias, softplus):
     return y if z is None else y * torch.nn.functional.silu(z)
 
 
-def error(found, truth):
+def error(found, truth, floor=1e-30):
     found, truth = found.double(), truth.detach()
-    return float((found - truth).norm() / truth.norm().clamp(min=1e-30))
+    return float((found - truth).norm() / truth.norm().clamp(min=floor))
 
 
 def both_ways(given, softplus=True, seed=1):
@@ -121,7 +121,10 @@ def test_y_is_that_of_a_float64_loop(shape):
     y, states = selective_scan_c.forward(*given.values(), True)
     without, none = selective_scan_c.forward(*given.values(), True, keep_states=False)
 
-    assert error(y, truth) <= Y_ERROR
+    floor = (
+        0.1 * y.numel() ** 0.5
+    )  # terms of order one; a few numbers may cancel, rounding does not
+    assert error(y, truth, floor) <= Y_ERROR
     assert torch.equal(y, without)
     assert states.numel() > none.numel() == 0
 

@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from napari_activeft.models.scan_backends import available_scans
+from napari_activeft.models.scan_backends import scans_that_serve
 from napari_activeft.models.ss2d import ss2d
 
-SCANS = [name for name, reason in available_scans().items() if reason is None]
+SCANS = scans_that_serve(torch.device("cpu"), torch.float32)
 NAMES = ("x", "x_proj_weight", "dt_projs_weight", "dt_projs_bias", "A_logs", "Ds")
 
 
@@ -142,3 +142,38 @@ def test_export_keeps_the_core(scan):
     program = torch.export.export(Core(), tensors)
 
     torch.testing.assert_close(program.module()(*tensors), Core()(*tensors))
+
+
+@pytest.mark.parametrize("scan", SCANS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("what", ["the map", "everything", "autocast"])
+def test_half_precision_gives_nearly_the_same_and_gradients(scan, dtype, what):
+    if scan == "triton" and what != "the map":
+        pytest.skip("the interpreter is slow: once is enough")
+    leaves = [t.float().requires_grad_() for t in arguments(h=3, w=4)]
+    true = ss2d(*leaves, backend="reference").detach()
+    halved = {"the map": leaves[:1], "everything": leaves, "autocast": []}[what]
+    given = [t.to(dtype) for t in halved] + leaves[len(halved) :]
+
+    with torch.autocast("cpu", dtype, enabled=what == "autocast"):
+        y = ss2d(*given, backend=scan)
+    y.float().sum().backward()
+
+    assert y.dtype == (torch.float32 if what == "autocast" else dtype)
+    assert (y.float() - true).norm() < 0.03 * true.norm()
+    assert all(torch.isfinite(leaf.grad).all() for leaf in leaves)
+
+
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_float64_beside_float32_is_refused_by_name(name):
+    tensors = {key: t.float() for key, t in zip(NAMES, arguments(), strict=True)}
+    tensors[name] = tensors[name].double()
+
+    with pytest.raises(TypeError, match=f"{name} is torch.float64 beside x of torch.float32"):
+        ss2d(**tensors)
+
+
+@pytest.mark.skipif("c" not in SCANS, reason="the C kernel was not built")
+def test_float64_is_refused_by_c_when_asked_for_by_name():
+    with pytest.raises(ValueError, match=r"'c', but it computes in float32 only"):
+        ss2d(*arguments(), backend="c")
