@@ -2,7 +2,7 @@
 
     python examples/demo.py FOLDER
 
-makes a project in FOLDER, lets the program choose 5 % of the slices, answers one query by hand (its
+makes a project in FOLDER, gives every slice a vector, lets the program choose 5 % of the slices, answers one query by hand (its
 label map stands in for the annotator's hand) and the others from the label maps, and exports.
 Every step is a command that you could have typed.
 """
@@ -73,6 +73,7 @@ def main() -> None:
     run("init", project, "--name", "hippocampus")
     run("add", IMAGES, "--labels", "labels/*.nii.gz", "--test-share", "0.2", "-p", project)
     run("classes", "anterior", "posterior", "-p", project)
+    run("embed", "-p", project)
     run("select", "--budget", "0.05", "--selector", "stratified_random", "-p", project)
     label_one_by_hand(project)
     run("import-labels", "--only-queried", "-p", project)

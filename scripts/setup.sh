@@ -59,8 +59,8 @@ fi
 pip="env PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install -q -c constraints.txt"
 case $what in
     demo)
-        say "installing the program (base install)"
-        $pip -e .
+        say "installing the program with what it computes with"
+        $pip -e '.[compute]'
         ;;
     test)
         # What a real window needs under Xvfb. Elsewhere than on Debian: by other names.
