@@ -98,6 +98,8 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """Scan block by block; arguments as in `selective_scan`, B and C (b, g, n, l).
 
+    u, delta, z and what belongs to them may be (b, g, k, l) as well, k innermost in memory.
+
     Returns
     -------
     y
@@ -108,7 +110,7 @@ def forward(
     inputs = _split_groups(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
     y = torch.empty_like(inputs.u)
     h = u.new_zeros(len(u), *inputs.A.shape)
-    states = u.new_empty(-(-u.shape[2] // STRIDE) if keep_states else 0, *h.shape)
+    states = u.new_empty(-(-u.shape[-1] // STRIDE) if keep_states else 0, *h.shape)
     for span in _spans(inputs):
         block = _run_block(inputs, span, h)
         if keep_states:
@@ -297,8 +299,8 @@ def _split_groups(
     delta_softplus: bool,
 ) -> Inputs:
     groups = B.shape[1]
-    per_group = u.shape[1] // groups
-    split = (u.shape[0], groups, per_group, u.shape[2])
+    per_group = u.shape[1] // groups if u.dim() == 3 else u.shape[2]
+    split = (u.shape[0], groups, per_group, u.shape[-1])
     return Inputs(
         u.reshape(split),
         delta.reshape(split),
@@ -324,6 +326,8 @@ def _time_first(inputs: Inputs, name: str, x: Tensor, span: slice) -> Tensor:
     """
     b, g, c, _ = x.shape
     steps = span.stop - span.start
+    if x.stride(2) == 1:
+        return inputs.work.take(name, steps, b, g, c).copy_(x[..., span].permute(3, 0, 1, 2))
     part = inputs.work.take("part", b, g, c, steps)
     part.copy_(x[..., span])
     block = inputs.work.take(name, steps, b, g, c)
@@ -333,6 +337,9 @@ def _time_first(inputs: Inputs, name: str, x: Tensor, span: slice) -> Tensor:
 
 def _store(inputs: Inputs, out: Tensor, span: slice, block: Tensor) -> None:
     """Put a block (t, b, g, c) into out (b, g, c, l)."""
+    if out.stride(2) == 1:
+        out[..., span] = block.permute(1, 2, 3, 0)
+        return
     part = inputs.work.take("part", *block.shape[1:], len(block))
     part.view(-1, len(block)).copy_(block.reshape(len(block), -1).t())
     out[..., span] = part

@@ -7,9 +7,11 @@ backwards.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 from collections.abc import Callable
+from types import ModuleType
 from typing import cast
 
 import torch
@@ -37,6 +39,10 @@ def ss2d(
     In every direction ``[dt, B, C] = x_proj x``, ``delta = softplus(dt_proj dt + dt_bias)``,
     ``A = -exp(A_log)``, then `selective_scan`. A projection looks at one pixel only, so the map is
     projected once, as it lies, and the four orders are taken after.
+    Every scan serves: ``c`` does all of it in one fused call, ``torch`` with the channels innermost
+    all along, the others are composed of torch's products and one `selective_scan` over the four
+    orders. The projections are in x's number type
+    (in float32 with ``c``), the states in float32, or float64 for float64.
 
     Parameters
     ----------
@@ -67,11 +73,11 @@ def ss2d(
         return fused(x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds)
     b, h, w, d = x.shape
     states, rank = A_logs.shape[1], dt_projs_weight.shape[2]
-    projected = _project(x, x_proj_weight)
+    projected = _project(x, x_proj_weight.to(x.dtype))
     low, B, C = torch.split_with_sizes(projected, [rank, states, states], dim=2)
     y = selective_scan(
         _sequences(x).flatten(1, 2),
-        torch.matmul(dt_projs_weight, low).flatten(1, 2),
+        torch.matmul(dt_projs_weight.to(x.dtype), low).flatten(1, 2),
         -torch.exp(A_logs),
         B,
         C,
@@ -84,10 +90,15 @@ def ss2d(
 
 def _fused_core(scan: str) -> Core | None:
     """Return the core that does all of it in one call, where the scan has one."""
+    module = _fused_module(scan)
+    return None if module is None else cast(Core, getattr(module, f"ss2d_{scan}"))
+
+
+@functools.cache
+def _fused_module(scan: str) -> ModuleType | None:
+    """Look for the file once: a search a call takes as long as the scan of a small map."""
     name = f"{__package__}.ss2d_{scan}"
-    if importlib.util.find_spec(name) is None:
-        return None
-    return cast(Core, getattr(importlib.import_module(name), f"ss2d_{scan}"))
+    return None if importlib.util.find_spec(name) is None else importlib.import_module(name)
 
 
 def _project(x: Tensor, x_proj_weight: Tensor) -> Tensor:
@@ -148,4 +159,12 @@ def _check(
             raise ValueError(
                 f"{name} has the shape {tuple(weight.shape)}, but a map of {d} channels with {n} "
                 f"states and rank {rank} needs {shape}"
+            )
+        if (weight.dtype == torch.float64) != (x.dtype == torch.float64):
+            raise TypeError(
+                f"{name} is {weight.dtype} beside x of {x.dtype}: make all tensors float64 or none"
+            )
+        if weight.device != x.device:
+            raise ValueError(
+                f"{name} is on {weight.device} and x on {x.device}: move them to one device"
             )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from . import selective_scan_c
+from .linear import product
 from .selective_scan_c import MAX_STATES, STEPS
 
 DIRECTIONS = 4
@@ -32,7 +33,8 @@ def ss2d_c(
     weights = (x_proj_weight, dt_projs_weight, dt_projs_bias, A, Ds)
     tensors = [one.float().contiguous() for one in (x, *weights)]
     keep = torch.is_grad_enabled() and any(one.requires_grad for one in tensors)
-    y: Tensor = ss2d_forward(*tensors, keep)[0]
+    with torch.autocast("cpu", enabled=False):  # the kernel reads float32
+        y: Tensor = ss2d_forward(*tensors, keep)[0]
     return y.to(x.dtype)
 
 
@@ -47,7 +49,7 @@ def ss2d_forward(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return y and, with `keep`, what the backward needs: projected and the states, flat."""
-    projected = x.view(-1, x.shape[3]) @ x_proj_weight.flatten(0, 1).T
+    projected = product(x.view(-1, x.shape[3]), x_proj_weight.flatten(0, 1).T)
     sizes = _sizes(x, A, dt_projs_weight)
     tiles = -(-sizes["l"] // STEPS) if keep else 0
     kept = selective_scan_c.count_tasks(sizes) * DIRECTIONS * tiles * sizes["n"]
@@ -84,8 +86,9 @@ def ss2d_backward(
     more = {"dy": dy.contiguous(), "states": states, "du": dx, "dB": slots}
     selective_scan_c.run("ss2d_backward", sizes, {**inputs, **more, **grads})
     dprojected = selective_scan_c.sum_in_order(slots.unbind(1)).flatten(0, 1)
-    dx.view(-1, d).addmm_(dprojected, x_proj_weight.flatten(0, 1))
-    x_weight_grad = (dprojected.T @ x.view(-1, d)).view(x_proj_weight.shape)
+    del slots, more  # the largest array of all: not beside those of the products
+    dx.view(-1, d).add_(product(dprojected, x_proj_weight.flatten(0, 1)))
+    x_weight_grad = product(dprojected.T, x.view(-1, d)).view(x_proj_weight.shape)
     return [
         dx,
         x_weight_grad,
@@ -162,7 +165,8 @@ def _keep(ctx: _Context, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) ->
 
 
 def _differentiate(ctx: _Context, dy: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-    return *ss2d_backward(dy, *ctx.saved_tensors), None
+    with torch.autocast("cpu", enabled=False):
+        return *ss2d_backward(dy, *ctx.saved_tensors), None
 
 
 ss2d_forward.register_autograd(_differentiate, setup_context=_keep)

@@ -1,10 +1,14 @@
 """The program's entry: ``napari-activeft`` and ``python -m napari_activeft``."""
 
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line; Ctrl-C ends it quietly, also while it is still loading."""
+    # torch's threads wait for each other by spinning unless this is set before it is loaded; beside
+    # another busy process a step then takes many times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         from napari_activeft import cli
 

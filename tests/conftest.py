@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import locale
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from typer.testing import CliRunner
 
 from napari_activeft.cli import app
 from napari_activeft.project import ENVIRONMENT_VARIABLE, Project
+
+# As the program itself sets it, see `napari_activeft.__main__`; torch is loaded after this.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture

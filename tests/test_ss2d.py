@@ -7,6 +7,7 @@ import pytest
 import torch
 from napari_activeft.models.scan_backends import scans_that_serve
 from napari_activeft.models.ss2d import ss2d
+from napari_activeft.models.ss2d_torch import core_forward
 
 SCANS = scans_that_serve(torch.device("cpu"), torch.float32)
 NAMES = ("x", "x_proj_weight", "dt_projs_weight", "dt_projs_bias", "A_logs", "Ds")
@@ -177,3 +178,13 @@ def test_float64_beside_float32_is_refused_by_name(name):
 def test_float64_is_refused_by_c_when_asked_for_by_name():
     with pytest.raises(ValueError, match=r"'c', but it computes in float32 only"):
         ss2d(*arguments(), backend="c")
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_operator_of_the_torch_core_passes_torch_s_own_checks(keep):
+    rng = np.random.default_rng(0)
+    shapes = [(2, 4, 35, 3), (2, 4, 35, 3), (12, 2), (2, 4, 35, 2), (2, 4, 35, 2), (12,), (12,)]
+    given = [torch.from_numpy(rng.normal(size=shape)) for shape in shapes]
+    given[2] = -torch.exp(given[2])
+
+    torch.library.opcheck(core_forward, (*[t.requires_grad_(keep) for t in given], keep))

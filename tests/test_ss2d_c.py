@@ -1,10 +1,12 @@
 """The fused 2-D core against the composition of float64 scans that it replaces."""
 
+import os
+
 import pytest
 import torch
 from napari_activeft.models import selective_scan_c
-from napari_activeft.models.ss2d_c import ss2d_c
 from napari_activeft.models.ss2d import ss2d
+from napari_activeft.models.ss2d_c import ss2d_c, ss2d_forward
 
 pytestmark = pytest.mark.skipif(
     selective_scan_c.why_unavailable() is not None, reason=str(selective_scan_c.why_unavailable())
@@ -132,3 +134,87 @@ def test_the_core_exports():
 def test_a_rank_beyond_the_kernel_is_refused():
     with pytest.raises(ValueError, match="rank 300"):
         ss2d_c(*inputs((1, 2, 2, 4, 1, 300)))
+
+
+@pytest.mark.parametrize("shift", [-100.0, -20.0, 20.0, 80.0])
+def test_extreme_step_sizes_stay_finite(shift):
+    given = inputs((1, 9, 8, 40, 2, 3))
+    given[3] += shift
+
+    y, *grads = both_ways(ss2d_c, given, torch.ones_like(given[0]))
+
+    true = ss2d(*(one.double() for one in given), backend="reference")
+    assert error(y, true, 1e-12) <= Y_ERROR
+    assert all(torch.isfinite(one).all() for one in grads)
+
+
+@pytest.mark.parametrize("instructions", [0, 1, 2])
+def test_every_instruction_set_gives_the_true_core(instructions, monkeypatch):
+    if instructions > selective_scan_c._best_set():
+        pytest.skip("this machine lacks the instruction set")
+    monkeypatch.setattr(selective_scan_c, "_best_set", lambda: instructions)
+    given = inputs((2, 7, 9, 70, 3, 13))
+    dy = torch.ones_like(given[0])
+
+    y, *grads = both_ways(ss2d_c, given, dy)
+    true_y, *true_grads = both_ways(
+        lambda *leaves: ss2d(*leaves, backend="reference"),
+        [one.double() for one in given],
+        dy.double(),
+    )
+
+    assert error(y, true_y, 1e-12) <= Y_ERROR
+    for name, found, truth in zip(NAMES, grads, true_grads, strict=True):
+        assert error(found, truth, 1e-12) <= GRADIENT_ERROR, name
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_process_scans_with_threads_of_its_own():
+    given, threads = inputs((2, 9, 8, 200, 2, 3)), torch.get_num_threads()
+    arguments = [*given[:4], -torch.exp(given[4]), given[5]]
+    sizes = {"b": 2, "d": 200, "l": 72, "n": 2, "g": 1, "softplus": 1}
+    sizes |= {"height": 9, "width": 8, "rank": 3}
+    x, x_proj, dt_proj, bias, A, D = arguments
+    projected = x.view(-1, 200) @ x_proj.flatten(0, 1).T
+    named = {"u": x, "B": projected, "weight": dt_proj, "bias": bias, "A": A, "D": D}
+
+    def scan():  # the kernel alone: torch's own OpenMP threads do not outlive a fork
+        y = torch.empty_like(x)
+        selective_scan_c.run("ss2d_forward", sizes, {**named, "y": y})
+        return bytes(y.numpy().data)
+
+    try:
+        torch.set_num_threads(2)
+        expected = scan()
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if scan() == expected else 1)
+        _, status = os.waitpid(child, 0)
+    finally:
+        torch.set_num_threads(threads)
+
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_threads_leave_the_floating_point_mode_alone():
+    given, threads = inputs((2, 9, 8, 200, 2, 3)), torch.get_num_threads()
+    tiny = torch.full((4,), 1e-30)
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            ss2d_c(*given)
+            pool = selective_scan_c._pool(count, os.getpid())
+            for _ in range(3 * count):
+                assert pool.submit(lambda: bool((tiny.mul(1e-10) > 0).all())).result()
+            assert (tiny.mul(1e-10) > 0).all()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_the_operator_passes_torch_s_own_checks():
+    given = inputs((1, 5, 4, 6, 2, 3))
+    given[4] = -torch.exp(given[4])
+
+    torch.library.opcheck(ss2d_forward, (*[one.requires_grad_() for one in given], True))
+    torch.library.opcheck(ss2d_forward, (*[one.detach() for one in given], False))

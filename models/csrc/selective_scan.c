@@ -6,38 +6,57 @@
  * Symbols: b batch, d channels, l steps, n states, g groups that share B and C.
  * No array of (l, d, n) exists: a task walks its channels in tiles of STEPS steps and keeps one
  * state per tile for the backward, which replays the tile from there.
- * The kernel is compiled for AVX-512, AVX2 and the baseline, and chosen when it is called.
+ * The kernel is compiled for AVX-512, AVX2 and the baseline, and chosen when it is called. What it
+ * does for VEC channels at a time stays in registers over four or more steps.
  */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #ifndef LANES
-#define LANES 64 /* channels of a block */
+#define LANES 32 /* channels of a block */
 #endif
 #define STEPS 32
 #define MAX_STATES 64
-#define MAX_RANK 256 /* a multiple of 4 */
+#define MAX_RANK 256 /* a multiple of 16 */
 #define ROWS (STEPS + 1) /* the odd row keeps equal steps of two arrays out of one cache set */
 
+/* MSVC has no vector types: setup.py gives it this file as C++, see scan_plain.h. */
 #if defined(_MSC_VER) && !defined(__clang__)
+#define SCAN_PLAIN 1
 #define SCAN_INLINE static __forceinline
-#define SCAN_EXPORT __declspec(dllexport)
 #define restrict __restrict
 #else
 #define SCAN_INLINE static inline __attribute__((always_inline))
-#ifdef _WIN32
-#define SCAN_EXPORT __declspec(dllexport)
-#else
-#define SCAN_EXPORT __attribute__((visibility("default")))
+#ifdef SCAN_PLAIN
+#define restrict __restrict
 #endif
 #endif
 
-#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
+#ifdef _WIN32
+#define SCAN_VISIBLE __declspec(dllexport)
+#else
+#define SCAN_VISIBLE __attribute__((visibility("default")))
+#endif
+#ifdef __cplusplus
+#define SCAN_EXPORT extern "C" SCAN_VISIBLE
+#else
+#define SCAN_EXPORT SCAN_VISIBLE
+#endif
+
+#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__) && !defined(SCAN_PLAIN)
 #define SCAN_X86_TARGETS 1
 #endif
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
+#endif
+
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define UNROLL _Pragma("GCC unroll 16")
+#else
+#define UNROLL
 #endif
 
 /* Mirrored field by field in selective_scan_c.py. A null pointer is an absent argument. */
@@ -63,19 +82,26 @@ struct scan_path {
 
 /* Working memory of one task: what stays in the first and second cache. */
 struct scan_tile {
-    float delta[ROWS][LANES], u[ROWS][LANES], drive[ROWS][LANES], slope[ROWS][LANES];
-    float y[ROWS][LANES], dy[ROWS][LANES], z[ROWS][LANES];
-    float decay[ROWS][LANES], trail[ROWS + 1][LANES];
+    float delta[ROWS][LANES], slope[ROWS][LANES], u[ROWS][LANES];
+    float y[ROWS][LANES], dy[ROWS][LANES], du[ROWS][LANES], z[ROWS][LANES];
+    float decay[ROWS][LANES], trail[ROWS][LANES];
     float ddelta[ROWS][LANES], ddrive[ROWS][LANES];
     float D[LANES], bias[LANES], dD[LANES], dbias[LANES];
-    float A[MAX_STATES][LANES], h[MAX_STATES][LANES], g[MAX_STATES][LANES];
-    float dA[MAX_STATES][LANES];
-    float B[MAX_STATES][STEPS], C[MAX_STATES][STEPS], dB[MAX_STATES][STEPS], dC[MAX_STATES][STEPS];
+    float A[MAX_STATES][LANES], A2[MAX_STATES][LANES], h[MAX_STATES][LANES];
+    float g[MAX_STATES][LANES], dA[MAX_STATES][LANES];
+    float B[STEPS][MAX_STATES], C[STEPS][MAX_STATES], dB[STEPS][MAX_STATES], dC[STEPS][MAX_STATES];
+    float parts_B[STEPS][16], parts_C[STEPS][16];
     /* of the 2-D core alone */
-    float weight[MAX_RANK][LANES], dweight[MAX_RANK][LANES];
-    float low[MAX_RANK][STEPS], dlow[MAX_RANK][STEPS];
+    float weight[MAX_RANK][LANES], dweight[MAX_RANK][LANES], by_rank[LANES * MAX_RANK];
+    float dlow[STEPS][MAX_RANK];
+    /* where the rows of a step lie: in the arrays above, or in the caller's */
+    const float *u_at[STEPS], *dy_at[STEPS], *low_at[STEPS], *B_at[STEPS], *C_at[STEPS];
+    float *y_at[STEPS], *du_at[STEPS], *dB_at[STEPS], *dC_at[STEPS];
 };
 
+#ifdef SCAN_PLAIN
+#include "scan_plain.h"
+#endif
 #include "scan_transpose.h"
 
 static struct scan_path path_of(const struct scan_task *q)
@@ -91,11 +117,22 @@ static struct scan_path path_of(const struct scan_task *q)
 /* Directions: 0 row by row, 1 column by column, 2 and 3 the same backwards. */
 static void path_at(struct scan_path *p, const struct scan_args *a, int64_t tile)
 {
-    int64_t start = tile * STEPS;
+    int64_t start = tile * STEPS, turn = p->direction < 2 ? 1 : -1;
     p->steps = (int)(a->l - start < STEPS ? a->l - start : STEPS);
+    int64_t step = p->direction < 2 ? start : a->l - 1 - start;
+    if (p->direction % 2 == 0) {
+        for (int t = 0; t < p->steps; t++)
+            p->pixel[t] = step + turn * t;
+        return;
+    }
+    int64_t i = step % a->height, j = step / a->height; /* row and column; no division a step */
     for (int t = 0; t < p->steps; t++) {
-        int64_t step = p->direction < 2 ? start + t : a->l - 1 - start - t;
-        p->pixel[t] = p->direction % 2 ? step % a->height * a->width + step / a->height : step;
+        p->pixel[t] = i * a->width + j;
+        i += turn;
+        if (i == a->height || i < 0) {
+            i = turn > 0 ? 0 : a->height - 1;
+            j += turn;
+        }
     }
 }
 
@@ -104,8 +141,12 @@ static void path_at(struct scan_path *p, const struct scan_args *a, int64_t tile
 #define FN(name) JOIN(name, SET)
 
 #define SET base
+#define VEC 4 /* channels of a vector */
+#define PACK 2 /* vectors that are swept together */
 #include "scan_kernels.h"
 #undef SET
+#undef VEC
+#undef PACK
 
 #ifdef SCAN_X86_TARGETS
 #ifdef __clang__
@@ -115,8 +156,12 @@ static void path_at(struct scan_path *p, const struct scan_args *a, int64_t tile
 #pragma GCC target("avx2,fma")
 #endif
 #define SET avx2
+#define VEC 8
+#define PACK 2
 #include "scan_kernels.h"
 #undef SET
+#undef VEC
+#undef PACK
 #ifdef __clang__
 #pragma clang attribute pop
 #pragma clang attribute push(                                                                      \
@@ -127,8 +172,12 @@ static void path_at(struct scan_path *p, const struct scan_args *a, int64_t tile
 #pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,prefer-vector-width=512")
 #endif
 #define SET avx512
+#define VEC 16
+#define PACK 2
 #include "scan_kernels.h"
 #undef SET
+#undef VEC
+#undef PACK
 #ifdef __clang__
 #pragma clang attribute pop
 #else
@@ -204,7 +253,7 @@ SCAN_EXPORT int napari_activeft_best_set(void)
 static int run(scan_kernel *const kernels[3], const struct scan_args *a, int64_t begin, int64_t end,
                int set)
 {
-    char *memory = malloc(sizeof(struct scan_tile) + 64);
+    char *memory = (char *)malloc(sizeof(struct scan_tile) + 64);
     if (!memory)
         return 1;
     struct scan_tile *k = (struct scan_tile *)(memory + 64 - (uintptr_t)memory % 64);
