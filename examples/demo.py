@@ -2,8 +2,9 @@
 
     python examples/demo.py FOLDER
 
-makes a project in FOLDER, gives every slice a vector, lets the program choose 5 % of the slices, answers one query by hand (its
-label map stands in for the annotator's hand) and the others from the label maps, and exports.
+makes a project in FOLDER, gives every slice a vector, lets the program choose 5 % of the slices,
+answers one query by hand (its label map stands in for the annotator's hand) and the others from the
+label maps, and exports.
 Every step is a command that you could have typed.
 """
 
