@@ -118,7 +118,9 @@ def measure(slices: int, folder: Path) -> None:
     rows = {"add": command("add", folder / "images", "--case", "file", "-p", at)}
     rows["add again"] = command("add", folder / "images", "--case", "file", "-p", at)
     command("add", folder / "wide", "--case", "file", "-p", at)
-    rows["select 5 %"] = command("select", "--budget", "0.05", "-p", at)
+    rows["select 5 %"] = command(
+        *("select", "--budget", "0.05", "--selector", "stratified_random", "-p", at)
+    )
     rows["next"] = command("next", "--annotator", "a", "--out", folder / "q", "-p", at)
     rows["info"] = command("info", "-p", at)
     for name, (seconds, mib) in rows.items():

@@ -75,7 +75,7 @@ def main() -> None:
     run("add", IMAGES, "--labels", "labels/*.nii.gz", "--test-share", "0.2", "-p", project)
     run("classes", "anterior", "posterior", "-p", project)
     run("embed", "-p", project)
-    run("select", "--budget", "0.05", "--selector", "stratified_random", "-p", project)
+    run("select", "--budget", "0.05", "-p", project)
     label_one_by_hand(project)
     run("import-labels", "--only-queried", "-p", project)
     run("export", "--format", "nifti", "-p", project)

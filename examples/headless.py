@@ -15,6 +15,7 @@ from napari_activeft.project import Project
 from napari_activeft.settings import (
     AddSettings,
     Budget,
+    EmbedSettings,
     ExportSettings,
     ImportSettings,
     SelectSettings,
@@ -33,6 +34,8 @@ def main() -> None:
         added = workflow.add(project, IMAGES, AddSettings(labels="labels/*.nii.gz"))
         print(f"{added.added} volumes, {added.slices} slices, {len(added.problems)} problems")
         workflow.classes(project, ["anterior", "posterior"])
+        made = workflow.embed(project, EmbedSettings(encoder="hog"))
+        print(f"{made.embedded} slices as vectors of {made.size} numbers")
         chosen = workflow.select(project, SelectSettings(budget=Budget.parse("5%"), seed=1))
         print(f"round {chosen.round}: {chosen.selected} slices from {chosen.volumes} volumes")
         # In real life annotators answer; label maps that exist already can stand in for them.

@@ -117,6 +117,15 @@ class SelectResult:
         Slices in the pool, and those of them that were not queried before.
     volumes, cases
         How many of each the round touches.
+    encoder, random_weights
+        Whose vectors the selector saw, and whether that network was never trained.
+    rw1
+        Exact W1 between the pool and all slices asked so far, over that of random draws; below 1
+        is better than random.
+    converged
+        Whether the solver reached its tolerance.
+    page
+        The report.
     """
 
     round: int
@@ -127,6 +136,11 @@ class SelectResult:
     free_slices: int
     volumes: int
     cases: int
+    encoder: str | None
+    random_weights: bool
+    rw1: float | None
+    converged: bool
+    page: Path
 
 
 @dataclass(frozen=True)
@@ -227,7 +241,9 @@ class InfoResult:
     annotators
         Masks and time on task of everybody who submitted.
     embeddings
-        Encoder, vector size and number of embedded slices, the one made last first.
+        Encoder, vector size, number of embedded slices and so on, the one used last first.
+    problems
+        Embeddings that cannot be used.
     program
         Versions, and which optional parts are installed.
     scans
@@ -243,6 +259,7 @@ class InfoResult:
     accepted: int
     annotators: list[dict[str, Any]]
     embeddings: list[dict[str, Any]]
+    problems: list[Problem]
     program: dict[str, str]
     scans: dict[str, str]
 

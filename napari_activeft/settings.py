@@ -224,15 +224,138 @@ class EmbedSettings(Settings):
             raise ValueError("both --weights and --random-weights were given: give one of them")
         if self.out is not None and self.out.suffix != ".npy":
             raise ValueError(f"{self.out} was given for the vectors: name a file that ends in .npy")
+        if self.l2 and self.out is None:
+            raise ValueError("--l2 was given without --out: it changes only what is written there")
         return self
 
 
+class ActiveFTSettings(Settings):
+    """How the selector `activeft` weighs things; defaults by ``benchmarks/activeft_tuning.py``.
+
+    Attributes
+    ----------
+    lam
+        Weight of the diversity term ``-log mean |theta_i - theta_j|`` beside the transport cost;
+        0 leaves it out.
+    epsilon
+        Weight of the entropy at the end of the annealing, as a share of the median cost.
+    rho
+        How firmly each pick stands for an equal share of the pool, as a multiple of the median
+        cost: infinite is the earth mover's distance, towards 0 picks stand for what is nearest.
+    reweight
+        0 gives each slice the same mass, 1 each volume; between them a compromise.
+    uncertainty
+        Share of the mass that follows the scores, where scores are given.
+    cost_weight
+        What a pick of mean cost adds to the objective, where costs are given.
+    cover_cases
+        Reach at least as many cases as a stratified draw of the same size would.
+    neighbours
+        Picks that are improved together.
+    tries
+        Exchanges tried in vain before neighbours count as improved.
+    walks
+        Walks over all picks at most; 0 leaves the slices as they were assigned.
+    starts
+        Begin so many times and keep the best, where pool times picks is small.
+    """
+
+    lam: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    epsilon: float = Field(default=0.05, ge=0.0001, le=0.3)
+    rho: float = Field(default=math.inf, gt=0.0, allow_inf_nan=True)
+    reweight: Share = 0.0
+    uncertainty: Share = 0.0
+    cost_weight: float = Field(default=0.1, ge=0.0, allow_inf_nan=False)
+    cover_cases: bool = True
+    neighbours: int = Field(default=12, ge=2, le=64)
+    tries: int = Field(default=40, ge=0, le=1000)
+    walks: int = Field(default=12, ge=0, le=1000)
+    starts: int = Field(default=3, ge=1, le=100)
+
+
 class SelectSettings(Settings):
-    """How the next round is chosen; see `selection.select`."""
+    """How the next round is chosen; see `selection.select`.
+
+    Attributes
+    ----------
+    budget
+        Slices to add.
+    selector
+        A name in `selection.SELECTORS`.
+    seed
+        Of the draws.
+    encoder
+        Whose vectors the selector sees; those made last by default.
+    device
+        auto, cpu, cuda, cuda:1 or mps.
+    per_case, per_volume
+        Most slices of one case and of one volume, labelled ones included; no limit by default.
+    gap
+        Least distance of two chosen slices of one volume; 1 lets neighbours stand together.
+    emptiness
+        How much less an empty slice counts than a full one: 0 the same, 1 nothing at all.
+    activeft
+        Of the selector `activeft`.
+    """
 
     budget: Budget = Budget(share=0.05)
-    selector: str = "stratified_random"
+    selector: str = "activeft"
     seed: int = 0
+    encoder: Name | None = None
+    device: Name = "auto"
+    per_case: int | None = Field(default=None, ge=1)
+    per_volume: int | None = Field(default=None, ge=1)
+    gap: int = Field(default=1, ge=1)
+    emptiness: float = Field(default=0.5, ge=0.0, lt=1.0)
+    activeft: ActiveFTSettings = ActiveFTSettings()
+
+
+class CompareSettings(Settings):
+    """How selectors are set against each other; see `comparison.compare`.
+
+    Attributes
+    ----------
+    selectors
+        Names in `selection.SELECTORS`.
+    budgets
+        Of each run.
+    seeds
+        How many seeds, 0 to this less 1.
+    files
+        ``.npy`` files of vectors; the project's own by default.
+    outside
+        A ``.npy`` file of slices whose cases are not in the pool, by the encoder of the one file.
+    reference
+        The selector that the others are set against.
+    draws
+        Random draws behind rW1.
+    out
+        Folder to write; ``reports/comparison`` in the project by default.
+    """
+
+    selectors: tuple[Name, ...] = (
+        "activeft",
+        "maxherding",
+        "kmeans",
+        "kcenter",
+        "stratified_random",
+        "random",
+    )
+    budgets: tuple[Budget, ...] = (Budget(share=0.01), Budget(share=0.05), Budget(share=0.2))
+    seeds: int = Field(default=3, ge=1, le=1000)
+    files: tuple[Path, ...] = ()
+    outside: Path | None = None
+    reference: Name = "activeft"
+    draws: int = Field(default=50, ge=2, le=10_000)
+    out: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_pool_for_outside(self) -> CompareSettings:
+        if self.outside is not None and len(self.files) != 1:
+            raise ValueError(
+                f"--outside was given beside {len(self.files)} files: it belongs to exactly one"
+            )
+        return self
 
 
 class NextSettings(Settings):

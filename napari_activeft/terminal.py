@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from napari_activeft.annotation_db import Fault, StoreError
+from napari_activeft.comparison_tables import Comparison
 from napari_activeft.errors import STOPPED, Cancelled, OnProgress, Problem, UserError, no_progress
 from napari_activeft.kept_weights import KeptWeights
 from napari_activeft.results import (
@@ -183,7 +184,35 @@ def _(result: SelectResult) -> None:
         f"{result.pool_slices}) from {_count(result.volumes, 'volume')} of "
         f"{_count(result.cases, 'case')}, by {result.selector}, seed {result.seed}"
     )
+    if result.encoder:
+        untrained = ", a network with random weights" if result.random_weights else ""
+        out.print(f"  by the vectors of {escape(result.encoder)}{untrained}")
+    if result.rw1 is not None:
+        out.print(
+            f"  all slices asked so far stand for the pool {_against_random(result.rw1)} "
+            f"(W1 {result.rw1:.3f} of random)"
+        )
+    if not result.converged:
+        warn("the transport was not solved to its tolerance: see the report")
+    out.print(f"  report: {escape(str(result.page))}")
     out.print("next: `napari-activeft next --annotator NAME --out FOLDER` hands them out")
+
+
+@show.register
+def _(result: Comparison) -> None:
+    table = _table("vectors", "budget", "selector", "W1 of random", f"over {result.reference}")
+    for row in result.standings:
+        interval = f"{row.excess:+.1%} ({row.low:+.1%} to {row.high:+.1%})"
+        table.add_row(
+            escape(row.features),
+            str(row.budget),
+            row.selector,
+            f"{row.means['rw1']:.3f}",
+            interval if row.excess == row.excess else "",
+        )
+    tables.print(table)
+    out.print("lower is better; 1.0 is as good as a random draw; 95 % intervals over the seeds")
+    out.print(f"report: {escape(str(result.page))}")
 
 
 @show.register
@@ -276,8 +305,13 @@ def _show_contents(result: InfoResult) -> None:
             rounds.add_row(str(row["round"]), row["selector"], str(row["seed"]), *counts)
         tables.print(rounds)
     for made in result.embeddings:
-        slices = _count(made["slices"], "slice")
-        out.print(f"embedded by {escape(made['encoder'])}: {slices}, {made['size']} numbers each")
+        untrained = ", random weights" if made["random_weights"] else ""
+        out.print(
+            f"embedded by {escape(made['encoder'])} at {made['side']} x {made['side']}{untrained}: "
+            f"{_count(made['slices'], 'slice')}, {made['size']} numbers each, last used "
+            f"{made['used_at'][:16].replace('T', ' ')} UTC"
+        )
+    list_problems(result.problems, "embedding")
     out.print(f"{_count(result.accepted, 'slice')} with an accepted mask")
     for person in result.annotators:
         seconds = round(person["seconds"])
@@ -303,6 +337,8 @@ def _(result: KeptWeights) -> None:
     out.print(
         f"the weights of {result.name} {here}: {escape(str(result.path))}, SHA-256 {result.sha256}"
     )
+    for note in result.notes:
+        out.print(escape(note))
     out.print(f"next: `napari-activeft embed --encoder {result.name}`")
 
 
@@ -339,6 +375,12 @@ def _table(*headings: str) -> Table:
         # A number or name that is cut off says nothing.
         table.add_column(heading, no_wrap=True, overflow="ignore")
     return table
+
+
+def _against_random(rw1: float) -> str:
+    if round(rw1, 2) == 1:
+        return "as well as a random draw"
+    return f"{abs(1 - rw1):.0%} {'better' if rw1 < 1 else 'worse'} than a random draw"
 
 
 def _count(number: int, what: str, many: str | None = None) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_activeft.annotation_db import SliceRow
-from napari_activeft.embedding.feature_file import FeatureFile, read_about
+from napari_activeft.embedding.feature_file import FeatureFile, damaged, read_about
 from napari_activeft.errors import Problem, UserError
 from napari_activeft.project import Project
 
@@ -32,6 +32,10 @@ class Embedding:
         Numbers in a vector, d.
     slices
         That have a vector.
+    side
+        Height and width of the pictures.
+    used_at
+        When it was made or completed last, ISO 8601 in UTC.
     device, precision, scan
         With which this run computed; None where that is not known or does not apply.
     seconds
@@ -48,6 +52,8 @@ class Embedding:
     random_weights: bool
     size: int
     slices: int
+    side: int
+    used_at: str
     device: str | None = None
     precision: str | None = None
     scan: str | None = None
@@ -57,26 +63,43 @@ class Embedding:
 
 
 def embeddings(project: Project) -> list[Embedding]:
-    """List the embeddings of a project, the one made last first."""
-    folders = sorted(embeddings_folder(project).glob("*/embedding.json"))
+    """List the embeddings of a project, the one used last first; damaged ones are left out."""
     found = []
-    for path in folders:
-        about = read_about(path.parent)
-        found.append(
-            Embedding(
-                folder=path.parent,
-                encoder=about["encoder"],
-                weight_hash=about["weight_hash"],
-                random_weights=about["random_weights"],
-                size=about["size"],
-                slices=len(FeatureFile.open(path.parent).keys),
-                precision=about["precision"],
-            )
+    for path in embeddings_folder(project).glob("*/embedding.json"):
+        try:
+            found.append(_embedding(path.parent))
+        except UserError:
+            continue  # `damaged_embeddings` names it; the others are as good as before
+    return sorted(found, key=lambda one: (one.used_at, one.folder.name), reverse=True)
+
+
+def damaged_embeddings(project: Project) -> list[Problem]:
+    """List the folders of vectors that do not say what they hold, and what to do."""
+    problems = []
+    for path in sorted(embeddings_folder(project).glob("*/embedding.json")):
+        try:
+            _embedding(path.parent)
+        except UserError as refusal:
+            problems.append(Problem(str(path.parent), str(refusal)))
+    return problems
+
+
+def _embedding(folder: Path) -> Embedding:
+    about = read_about(folder)
+    try:
+        return Embedding(
+            folder=folder,
+            encoder=about["encoder"],
+            weight_hash=about["weight_hash"],
+            random_weights=about["random_weights"],
+            size=about["size"],
+            slices=len(FeatureFile.open(folder).keys),
+            precision=about["precision"],
+            side=about["side"],
+            used_at=about.get("used_at", about["created_at"]),
         )
-    latest = (
-        current_file(project).read_text(encoding="utf-8") if current_file(project).exists() else ""
-    )
-    return sorted(found, key=lambda one: (one.folder.name != latest, one.folder.name))
+    except KeyError as missing:
+        raise damaged(folder, f"it lacks {missing}") from missing
 
 
 def load_vectors(
@@ -96,6 +119,7 @@ def load_vectors(
     UserError
         If there are none, or not for every slice.
     """
+    keys = [row.key for row in pool]
     made = [one for one in embeddings(project) if encoder in (None, one.encoder)]
     asked = f" --encoder {encoder}" if encoder else ""
     if not made:
@@ -104,15 +128,18 @@ def load_vectors(
             f"the slices of this project were not embedded yet{by}: run `napari-activeft "
             f"embed{asked}`"
         )
-    try:
-        vectors = FeatureFile.open(made[0].folder).rows_of([row.key for row in pool])
-    except KeyError:
-        lacking = len(pool) - made[0].slices
+    named = [one for one in made if one.encoder == made[0].encoder]
+    files = [FeatureFile.open(one.folder) for one in named]
+    lacking = [len(set(keys) - set(file.keys)) for file in files]
+    if min(lacking):
         raise UserError(
-            f"{lacking if lacking > 0 else 'some'} of {len(pool)} slices have no vector by "
-            f"{made[0].encoder} yet: run `napari-activeft embed --encoder {made[0].encoder}` again"
-        ) from None
-    return made[0], unit_length(vectors) if l2 else vectors
+            f"{lacking[0]} of {len(pool)} slices have no vector by {made[0].encoder} yet: run "
+            f"`napari-activeft embed --encoder {made[0].encoder}` again"
+        )
+    # The one used last may be of an earlier pool, such as a basis that another pool was fitted to.
+    chosen = lacking.index(0)
+    vectors = files[chosen].rows_of(keys)
+    return named[chosen], unit_length(vectors) if l2 else vectors
 
 
 def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -156,8 +183,3 @@ def write_vectors(project: Project, path: Path, embedding: Embedding, *, l2: boo
 def embeddings_folder(project: Project) -> Path:
     """Return the folder below which all vectors of a project lie."""
     return project.folder / "embeddings"
-
-
-def current_file(project: Project) -> Path:
-    """Name the file that names the folder of the embedding made last."""
-    return embeddings_folder(project) / "current"

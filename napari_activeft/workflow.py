@@ -1,13 +1,12 @@
 """The verbs of the program, in the order in which a project goes through them.
 
-``init add classes embed select next submit import-labels export info doctor``: a verb, a project,
-one settings object; each hands back a result of `results`. The command line and the viewer call
-these and nothing below them.
+``init add classes embed select compare next submit import-labels export info doctor``: a verb, a
+project, one settings object; each hands back a result of `results`. The command line and the viewer
+call these and nothing below them.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,15 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from napari_activeft import program
 from napari_activeft.annotation_db import (
     ImportCounts,
-    Store,
     StoreError,
 )
 from napari_activeft.cases import SplitRule, case_rule, read_splits
 from napari_activeft.choosing import open_round
 from napari_activeft.class_table import changed_classes, classes_for
+from napari_activeft.comparison import compare as run_comparison
+from napari_activeft.comparison_pools import feature_sets
+from napari_activeft.comparison_tables import Comparison
 from napari_activeft.errors import OnProgress, Problem, UserError, no_progress
 from napari_activeft.examination import image_faults
 from napari_activeft.exports import ClassLabel, LabelledVolume
@@ -33,6 +33,7 @@ from napari_activeft.geometry import Geometry
 from napari_activeft.handing_out import hand_out
 from napari_activeft.intake import Intake
 from napari_activeft.label_maps import import_volume, label_values
+from napari_activeft.overview import overview
 from napari_activeft.pool_features import embed_pool
 from napari_activeft.project import Project
 from napari_activeft.results import (
@@ -50,6 +51,7 @@ from napari_activeft.results import (
 )
 from napari_activeft.settings import (
     AddSettings,
+    CompareSettings,
     DoctorSettings,
     EmbedSettings,
     ExportSettings,
@@ -60,7 +62,7 @@ from napari_activeft.settings import (
     SubmitSettings,
 )
 from napari_activeft.ticket import Ticket, read_ticket
-from napari_activeft.vectors import embeddings, write_vectors
+from napari_activeft.vectors import write_vectors
 from napari_activeft.volume import read_mask
 from napari_activeft.whole_folder import whole_folder
 
@@ -183,12 +185,41 @@ def embed(
     )
 
 
-def select(project: Project, settings: SelectSettings = SelectSettings()) -> SelectResult:
-    """Choose the slices to label next and queue them.
+def select(
+    project: Project,
+    settings: SelectSettings = SelectSettings(),
+    on_progress: OnProgress = no_progress,
+) -> SelectResult:
+    """Choose the slices to label next, queue them, and write a report.
 
-    Slices that were queried, or that have an accepted mask, are not chosen again.
+    Slices that were queried, or that have an accepted mask, are not chosen again; they count as
+    support. Nothing is queued if ``on_progress`` raises `Cancelled`.
     """
-    return open_round(project, settings)
+    return open_round(project, settings, on_progress)
+
+
+def compare(
+    project: Project | None,
+    settings: CompareSettings = CompareSettings(),
+    on_progress: OnProgress = no_progress,
+) -> Comparison:
+    """Set selectors against each other on the project's vectors, or on those of files.
+
+    Nothing is queued. Runs that an earlier comparison in the same folder holds are not repeated.
+    """
+    out = settings.out
+    if out is None:
+        out = Path("comparison") if project is None else project.folder / "reports" / "comparison"
+    return run_comparison(
+        feature_sets(project, settings),
+        settings.selectors,
+        settings.budgets,
+        range(settings.seeds),
+        out,
+        reference=settings.reference,
+        draws=settings.draws,
+        on_progress=on_progress,
+    )
 
 
 def next_query(project: Project, settings: NextSettings) -> NextResult:
@@ -332,43 +363,7 @@ def _labelled_volumes(project: Project) -> list[LabelledVolume]:
 
 def info(project: Project | None) -> InfoResult:
     """Say what a project holds and what the program is; without a project only the latter."""
-    if project is None:
-        here = program.parts(), program.scans()
-        return InfoResult(None, None, {}, [], [], {}, 0, [], [], *here)
-    store = project.store
-    return InfoResult(
-        folder=project.folder,
-        name=store.project().name,
-        contents=dict(store.counts()),
-        classes=store.classes(),
-        rounds=_round_summaries(store),
-        queries=store.query_counts(),
-        accepted=len(store.accepted()),
-        annotators=store.annotator_totals(),
-        embeddings=[
-            {"encoder": one.encoder, "size": one.size, "slices": one.slices}
-            for one in embeddings(project)
-        ],
-        program=program.parts(),
-        scans=program.scans(),
-    )
-
-
-def _round_summaries(store: Store) -> list[dict[str, Any]]:
-    states: dict[int, Counter[str]] = {}
-    for query in store.queries():
-        states.setdefault(query.round_number, Counter())[query.state] += 1
-    return [
-        {
-            "round": record.number,
-            "selector": record.selector,
-            "seed": record.seed,
-            "queries": record.budget,
-            "states": dict(states.get(record.number, {})),
-            "created_at": record.created_at,
-        }
-        for record in store.rounds()
-    ]
+    return overview(project)
 
 
 def doctor(

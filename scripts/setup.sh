@@ -68,6 +68,8 @@ case $what in
             system_packages xvfb libegl1 libgl1 libgl1-mesa-dri libxkbcommon-x11-0 libxcb-cursor0 \
                 libxcb-icccm4 libxcb-keysyms1 libxcb-shape0 libxcb-image0 libxcb-render-util0 \
                 libdbus-1-3
+            # The pages are looked at in a real browser; those tests skip where there is none.
+            system_packages chromium || say "going on without chromium"
         elif [ "$(uname)" = Linux ]; then
             say "not Debian: the window tests need Xvfb, OpenGL, EGL and the xcb libraries of Qt"
         fi

@@ -87,6 +87,7 @@ class CommandLine:
         assert result.stdout == ""
         (line,) = result.stderr.splitlines()
         assert line.startswith("error: ")
+        assert "should not happen" not in line
         return line
 
 

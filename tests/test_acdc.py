@@ -39,6 +39,7 @@ def imported(command_line, patients):
     assert (added["added"], added["label_maps"], added["problems"]) == (12, 12, [])
     assert added["cases"] == {"pool": PATIENTS}
     run("classes", "1=RV", "2=Myo", "3=LV")
+    run("embed", "--encoder", "hog")
     selected = run.json("select", "--budget", "0.05", "--seed", "3")
     assert selected["selected"] == round(0.05 * added["slices"])
     result = run.json("import-labels", "--only-queried")

@@ -14,6 +14,9 @@ from typer.testing import CliRunner
 from napari_activeft import __version__, cli, terminal
 from napari_activeft.project import Project
 
+# Needs no vectors.
+SELECT = ("select", "--selector", "stratified_random")
+
 
 @pytest.fixture
 def cli_project(command_line, images):
@@ -21,15 +24,15 @@ def cli_project(command_line, images):
     command_line.bare("init", command_line.project)
     command_line("add", images, "--labels", "*_gt.nii.gz")
     command_line("classes", "1=bright", "corner:#00ff00")
-    command_line("select", "--budget", "4", "--seed", "1")
+    command_line(*SELECT, "--budget", "4", "--seed", "1")
     return command_line
 
 
 def test_the_verbs_stand_in_the_order_of_the_work():
     verbs = [command.name for command in cli.app.registered_commands]
     assert verbs == [
-        *("init", "add", "classes", "embed", "select", "next", "submit", "import-labels"),
-        *("export", "info", "doctor"),
+        *("init", "add", "classes", "embed", "select", "compare", "next", "submit"),
+        *("import-labels", "export", "info", "doctor"),
     ]
 
 
@@ -46,7 +49,7 @@ def test_every_reporting_verb_prints_json(cli_project, images, tmp_path):
     verbs = [
         ["add", images, "--labels", "*_gt.nii.gz"],
         ["classes"],
-        ["select", "--budget", "2"],
+        [*SELECT, "--budget", "2"],
         ["next", "--annotator", "ann", "--out", tmp_path / "out"],
         ["submit", "--ticket", tmp_path / "out" / "query-0001.json", "--skip", "motion"],
         ["import-labels"],
@@ -75,7 +78,7 @@ def test_json_lists_every_problem_and_people_see_twenty(command_line, tmp_path):
 def test_what_people_read_names_what_was_done(cli_project, images, tmp_path):
     assert "3 volumes known already" in cli_project("add", images, "--ignore", "*_gt*").stdout
     assert "corner" in cli_project("classes").stdout
-    assert "round 2: queued 1 slice" in cli_project("select", "--budget", "1").stdout
+    assert "round 2: queued 1 slice" in cli_project(*SELECT, "--budget", "1").stdout
     out = cli_project("next", "--annotator", "ann", "--out", tmp_path / "out").stdout
     assert "query-0001.png" in out
     ticket = tmp_path / "out" / "query-0001.json"
@@ -109,7 +112,7 @@ def test_names_are_shown_as_they_are_and_not_as_markup(command_line, tmp_path):
 def test_a_project_is_found_from_inside(cli_project, monkeypatch):
     (cli_project.project / "a").mkdir()
     monkeypatch.chdir(cli_project.project / "a")
-    result = cli_project.bare("select", "--budget", "0.05")
+    result = cli_project.bare(*SELECT, "--budget", "0.05")
     assert "queued 1 slice" in result.stdout
 
 
@@ -156,6 +159,8 @@ def test_refusals_are_one_line_on_standard_error(cli_project, images, tmp_path, 
         (["select", "--budget", "9"], "only 8 slices"),
         (["select", "--budget", "0.001"], "rounds to no slice"),
         (["select", "--selector", "best"], "not known"),
+        (["select", "--budget", "2"], "run `napari-activeft embed`"),
+        (["select", "--budget", "2", "--selector", "entropy"], "needs scores"),
         (["submit", "--ticket", missing, "--empty"], "cannot be read"),
         (["submit", "--ticket", tmp_path / "t.json", "--empty"], "is no ticket"),
         (["export"], "accepted mask"),
@@ -218,7 +223,7 @@ def test_what_should_not_happen_is_one_line_too(cli_project, monkeypatch):
         raise RuntimeError("two\nlines")
 
     monkeypatch.setattr("napari_activeft.workflow.info", broken)
-    line = cli_project.refusal("info")
+    (line,) = cli_project("info", code=1).stderr.splitlines()
     assert "should not happen (RuntimeError: two lines)" in line
     monkeypatch.setenv("NAPARI_ACTIVEFT_DEBUG", "1")
     result = CliRunner().invoke(cli.app, ["info", "--project", str(cli_project.project)])

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +98,7 @@ def test_the_default_is_pixels_pca_and_info_lists_what_was_made(embedded):
 
     assert [one["encoder"] for one in made] == ["hog", "pixels_pca"]
     assert {one["slices"] for one in made} == {SLICES}
-    assert "embedded by hog: 12 slices" in embedded("info").stdout
+    assert "embedded by hog at 128 x 128: 12 slices" in embedded("info").stdout
 
 
 def test_info_names_the_scan_that_serves(embedded, monkeypatch):
@@ -175,6 +177,104 @@ def test_an_image_that_is_gone_is_listed_and_stops_no_other(embedded, images):
     assert len(vectors_of(embedded.project)[1]) == SLICES
 
 
+def test_an_image_that_changed_is_listed_and_not_embedded(embedded, images):
+    changed = next(images.glob("patient2/*frame1.nii.gz"))
+    kept = changed.read_bytes()
+    write_volume(changed, seed=123)
+
+    result = embedded.json("embed", "--encoder", "hog", code=1)
+
+    (problem,) = result["problems"]
+    assert "changed since it was added" in problem["sentence"]
+    changed.write_bytes(kept)
+    embedded("embed", "--encoder", "hog")
+    _, mended = vectors_of(embedded.project)
+    shutil.rmtree(embedded.project / "embeddings")
+    embedded("embed", "--encoder", "hog")
+    assert np.array_equal(mended, vectors_of(embedded.project)[1])
+
+
+def test_components_are_learnt_from_all_images_once_they_are_back(embedded, images):
+    gone = next(images.glob("patient2/*frame1.nii.gz"))
+    gone.rename(gone.with_suffix(".away"))
+    embedded("embed", code=1)
+    gone.with_suffix(".away").rename(gone)
+
+    after = embedded.json("embed")
+
+    shutil.rmtree(embedded.project / "embeddings")
+    assert embedded.json("embed")["weight_hash"] == after["weight_hash"]
+
+
+def test_a_pool_that_grew_leaves_one_embedding_by_pixels_pca(embedded, tmp_path):
+    embedded("embed")
+    write_volume(tmp_path / "more" / "patient0" / "p.nii.gz", seed=77)
+    embedded("add", tmp_path / "more")
+
+    embedded("embed")
+
+    (made,) = embedded.json("info")["embeddings"]
+    assert made["slices"] == SLICES + 4
+
+
+def test_the_vectors_used_last_are_the_ones_that_count(embedded):
+    for size in ("32", "64", "48"):
+        embedded("embed", "--encoder", "hog", "--size", size)
+    embedded("embed")
+    embedded("embed", "--encoder", "hog", "--size", "64")
+
+    assert vectors_of(embedded.project)[0].side == 64
+    assert vectors_of(embedded.project, "pixels_pca")[0].side == 64
+    assert [one["side"] for one in embedded.json("info")["embeddings"]] == [64, 64, 48, 32]
+
+
+def test_random_weights_are_told_apart_from_the_same_weights_of_a_file(embedded, tmp_path):
+    asked = ("embed", "--encoder", "vmamba_nano", "--size", "32")
+    embedded(*asked, "--random-weights", "--seed", "7")
+    embedded(*asked, "--weights", nano_file(tmp_path / "n.safetensors", seed=7))
+
+    made = embedded.json("info")["embeddings"]
+
+    assert [one["random_weights"] for one in made] == [False, True]
+    assert "random weights" in embedded("info").stdout
+
+
+def test_one_damaged_embedding_is_named_and_stops_no_other(embedded):
+    embedded("embed", "--encoder", "hog")
+    embedded("embed")
+    hog = next((embedded.project / "embeddings").glob("hog-*"))
+    (hog / "embedding.json").write_text("{")
+
+    result = embedded("info")
+
+    assert "1 embedding passed over" in result.stderr
+    assert vectors_of(embedded.project)[0].encoder == "pixels_pca"
+
+
+def test_a_damaged_basis_is_fitted_anew(embedded):
+    first = embedded.json("embed")
+    basis = next((embedded.project / "embeddings").glob("*.npz"))
+    basis.write_bytes(basis.read_bytes()[:1000])
+
+    again = embedded.json("embed")
+
+    assert (again["weight_hash"], again["computed"]) == (first["weight_hash"], 0)
+
+
+def test_two_runs_at_once_end_well_or_with_a_sentence(embedded):
+    command = [sys.executable, "-m", "napari_activeft", "embed", "-p", str(embedded.project)]
+    runs = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    ended = [(run.communicate(), run.returncode) for run in runs]
+
+    assert 0 in [code for _, code in ended]
+    for (_, error), code in ended:
+        assert code == 0 or "another process is embedding" in error
+    assert len(vectors_of(embedded.project)[1]) == SLICES
+
+
 def test_vectors_are_written_for_other_programs(embedded, tmp_path):
     out = tmp_path / "a folder" / "pool.npy"
 
@@ -249,7 +349,10 @@ def test_several_channels_are_one_picture(command_line, tmp_path):
         (["--encoder", "vmamba_nan"], "no encoder is called"),
         (["--encoder", "vmamba_nano"], "weights import"),
         (["--encoder", "vmamba_small_s2l15"], "vssm_small_0229_ckpt_epoch_222.pth"),
-        (["--encoder", "hog", "--random-weights"], "has no weights"),
+        (["--encoder", "hog", "--random-weights"], "--random-weights was given"),
+        (["--encoder", "hog", "--device", "cuda:7"], "--device was given"),
+        (["--scan", "c"], "--scan was given"),
+        (["--encoder", "vmamba_nano", "--random-weights", "--scan", "triton"], "triton"),
         (["--encoder", "vmamba_nano", "--random-weights", "--device", "cuda:7"], "cuda:7"),
         (["--encoder", "vmamba_nano", "--random-weights", "--device", "gpu"], "gpu"),
         (["--encoder", "vmamba_nano", "--random-weights", "--scan", "mamba_ssm"], "mamba_ssm"),
@@ -271,6 +374,7 @@ def test_what_is_not_there_is_one_sentence(embedded, arguments, said):
         ["--scan", "numba"],
         ["--out", "vectors.csv"],
         ["--random-weights", "--weights", "file.pth"],
+        ["--l2"],
     ],
 )
 def test_wrong_usage_is_refused_before_anything_is_done(embedded, arguments):

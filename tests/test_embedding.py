@@ -1,6 +1,7 @@
 """Slices to vectors: pictures, the encoders without weights, and the engine that drives them."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
+from napari_activeft.embedding import engine
 from napari_activeft.embedding.engine import Stack, embed, sample
 from napari_activeft.embedding.feature_file import FeatureFile
 from napari_activeft.embedding.hog import Hog
@@ -42,7 +44,7 @@ def stack_of(name, values, shape=(6, 9), refusal=None):
         return np.stack([np.full((1, *shape), values[at], np.float32) for at in positions])
 
     keys = [f"{name}:0:{at}" for at in range(len(values))]
-    return Stack(name, keys, range(len(values)), (1.0, 1.0), read)
+    return Stack(name, keys, range(len(values)), (1, *shape), (1.0, 1.0), read)
 
 
 def run(folder, stacks, batch=4, encoder=None, on_progress=lambda done, total: None):
@@ -100,8 +102,8 @@ def test_only_slices_without_a_vector_are_read(tmp_path):
         read.extend(positions)
         return second.read(positions)
 
-    again = Stack("b", second.keys, second.positions, second.spacing, counting)
-    refusing = Stack("a", first.keys, first.positions, first.spacing, lambda _: 1 / 0)
+    again = replace(second, read=counting)
+    refusing = replace(first, read=lambda _: 1 / 0)
 
     found, _, encoder = run(tmp_path, [refusing, again])
 
@@ -148,12 +150,36 @@ def test_a_failing_encoder_leaves_no_thread_behind(tmp_path):
 def test_the_sample_is_drawn_by_keys_and_spread_over_volumes():
     stacks = [stack_of(f"v{v}", np.linspace(0.1, 0.9, 10) + v / 1000) for v in range(30)]
 
-    drawn = sample(stacks, 8, 20, seed=3)
-    shuffled = sample(stacks[::-1], 8, 20, seed=3)
+    drawn, whole = sample(stacks, 8, 20, seed=3)
+    shuffled, _ = sample(stacks[::-1], 8, 20, seed=3)
 
+    assert whole
     assert np.array_equal(drawn, shuffled)
     assert len(drawn) == 20
-    assert not np.array_equal(drawn, sample(stacks, 8, 20, seed=4))
+    assert not np.array_equal(drawn, sample(stacks, 8, 20, seed=4)[0])
+
+
+def test_a_sample_says_that_a_volume_was_passed_over():
+    stacks = [stack_of("bad", [0.1], refusal="gone"), stack_of("good", [0.1, 0.2])]
+
+    drawn, whole = sample(stacks, 8, 5, seed=0)
+
+    assert (len(drawn), whole) == (2, False)
+
+
+def test_large_pictures_are_read_in_pieces_that_fit_into_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "_PIECE_BYTES", 3 * 6 * 9 * 4)
+    stack, read = stack_of("v", [0.1] * 8), []
+
+    def counting(positions):
+        read.append(len(positions))
+        return stack.read(positions)
+
+    found, _, encoder = run(tmp_path, [replace(stack, read=counting)], batch=8)
+
+    assert read == [3, 3, 2]
+    assert encoder.batches == [8]
+    assert len(found) == 8
 
 
 def test_a_pool_of_unreadable_images_is_one_sentence():
@@ -181,6 +207,13 @@ def test_pictures_keep_millimetres_and_pad_with_the_darkest():
     assert square[:, :, :10].max() == square[:, :, 30:].max() == 0
     assert np.all(tall[..., 10:30] == 1)
     assert tall[..., :10].max() == tall[..., 30:].max() == 0
+
+
+def test_a_slice_without_any_gradient_has_a_vector_too():
+    empty, bright = Hog(1).embed(np.stack([np.zeros((1, 128, 128)), np.ones((1, 128, 128))]))
+
+    assert np.linalg.norm(empty) == pytest.approx(1, abs=1e-5)
+    assert np.array_equal(empty, bright)
 
 
 def test_shrinking_a_fine_grating_gives_grey_and_no_moire():

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_activeft.embedding import feature_file
 from napari_activeft.embedding.feature_file import FeatureFile, read_about
 from napari_activeft.errors import UserError
 
@@ -88,6 +89,39 @@ def test_what_a_dying_process_left_is_cut_to_whole_rows_and_goes_on(
         assert np.array_equal(file.matrix(), np.concatenate([whole, rows(2, 50)]))
         assert file.keys == keys_of(done + more)[:held] + keys_of(2, 50)
         assert (folder / "features.f32").stat().st_size == file.matrix().nbytes
+
+
+def test_a_write_that_failed_half_way_shifts_no_later_row(tmp_path, monkeypatch):
+    whole = feature_file._write_through
+
+    def short(file, content):
+        whole(file, content[:7])
+        raise OSError(28, "No space left on device")
+
+    with FeatureFile.writing(tmp_path, 3, ABOUT) as file:
+        file.append(keys_of(2), rows(2))
+        monkeypatch.setattr(feature_file, "_write_through", short)
+        with pytest.raises(OSError, match="space"):
+            file.append(keys_of(1, 10), rows(1, 10))
+        monkeypatch.setattr(feature_file, "_write_through", whole)
+        file.append(keys_of(2, 20), rows(2, 20))
+
+    found = FeatureFile.open(tmp_path)
+    assert found.keys == keys_of(2) + keys_of(2, 20)
+    assert np.array_equal(found.matrix(), np.concatenate([rows(2), rows(2, 20)]))
+
+
+def test_a_full_disk_while_reordering_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
+    file = FeatureFile.open(written(tmp_path))
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np.lib.format, "write_array_header_1_0", refuse)
+
+    with pytest.raises(UserError, match="No space left"):
+        file.rows_of(keys_of(5)[::-1])
+    assert not list(tmp_path.glob("*ordered*"))
 
 
 def test_two_processes_do_not_write_one_folder(tmp_path):

@@ -19,6 +19,7 @@ for verb in (
     pool_verbs.classes,
     pool_verbs.embed,
     round_verbs.select,
+    round_verbs.compare,
     round_verbs.next_,
     round_verbs.submit,
     round_verbs.import_labels,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +13,7 @@ from napari_activeft.cli.app import JsonOption, ProjectOption, default, opened_p
 from napari_activeft.errors import UserError
 from napari_activeft.settings import (
     Budget,
+    CompareSettings,
     ImportSettings,
     NextSettings,
     SelectSettings,
@@ -31,18 +34,121 @@ def select(
         typer.Option(help="Share of all pool slices (0.05 or 5%), or a count of slices (32)."),
     ] = str(default(SelectSettings, "budget").share),
     selector: Annotated[
-        str, typer.Option(help="random, stratified_random or fixed_interval.")
+        str, typer.Option(help="activeft, stratified_random, kmeans, ...: see the guide.")
     ] = default(SelectSettings, "selector"),
+    encoder: Annotated[
+        str | None, typer.Option(help="Whose vectors; those of the last `embed` otherwise.")
+    ] = default(SelectSettings, "encoder"),
+    per_case: Annotated[
+        int | None, typer.Option(help="Most slices of one case, labelled ones included.")
+    ] = default(SelectSettings, "per_case"),
+    per_volume: Annotated[
+        int | None, typer.Option(help="Most slices of one volume, labelled ones included.")
+    ] = default(SelectSettings, "per_volume"),
+    gap: Annotated[
+        int, typer.Option(help="Least distance of chosen slices of one volume.")
+    ] = default(SelectSettings, "gap"),
+    emptiness: Annotated[
+        float, typer.Option(help="How much less an empty slice counts, 0 to below 1.")
+    ] = default(SelectSettings, "emptiness"),
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="A setting of activeft, see the guide; repeatable."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = default(
+        SelectSettings, "device"
+    ),
     seed: Annotated[int, typer.Option(help="Of the draws.")] = default(SelectSettings, "seed"),
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Choose the slices to label next and queue them."""
-    settings = SelectSettings(budget=_parsed_budget(budget), selector=selector, seed=seed)
-    from napari_activeft import workflow
+    """Choose the slices to label next, queue them, and write a report."""
+    settings = SelectSettings.model_validate(
+        {
+            "budget": _parsed_budget(budget),
+            "selector": selector,
+            "seed": seed,
+            "encoder": encoder,
+            "device": device,
+            "per_case": per_case,
+            "per_volume": per_volume,
+            "gap": gap,
+            "emptiness": emptiness,
+            "activeft": _named_values(option or ()),
+        }
+    )
+    from napari_activeft import terminal, workflow
 
-    with opened_project(project) as opened:
-        report(workflow.select(opened, settings), as_json)
+    with opened_project(project) as opened, terminal.progress("selecting") as on_progress:
+        result = workflow.select(opened, settings, on_progress)
+    report(result, as_json)
+
+
+def compare(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[NPY]...", help="Vectors of anybody; else the project's own."),
+    ] = None,
+    selectors: Annotated[str, typer.Option(help="Names, separated by commas.")] = ",".join(
+        default(CompareSettings, "selectors")
+    ),
+    budgets: Annotated[
+        str, typer.Option(help="Shares or counts, separated by commas.")
+    ] = "0.01,0.05,0.2",
+    seeds: Annotated[int, typer.Option(help="How many seeds.")] = default(CompareSettings, "seeds"),
+    outside: Annotated[
+        Path | None,
+        typer.Option(metavar="NPY", help="Vectors of cases that are not in the pool."),
+    ] = default(CompareSettings, "outside"),
+    reference: Annotated[
+        str, typer.Option(help="The selector the others are set against.")
+    ] = default(CompareSettings, "reference"),
+    draws: Annotated[int, typer.Option(help="Random draws behind rW1.")] = default(
+        CompareSettings, "draws"
+    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="reports/comparison in the project if not given."),
+    ] = default(CompareSettings, "out"),
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Set selectors against each other; nothing is queued."""
+    settings = CompareSettings.model_validate(
+        {
+            "selectors": _listed(selectors),
+            "budgets": [_parsed_budget(one) for one in _listed(budgets)],
+            "seeds": seeds,
+            "files": files or (),
+            "outside": outside,
+            "reference": reference,
+            "draws": draws,
+            "out": out,
+        }
+    )
+    from napari_activeft import terminal, workflow
+
+    with (
+        nullcontext() if files else opened_project(project) as opened,
+        terminal.progress("comparing") as on_progress,
+    ):
+        result = workflow.compare(opened, settings, on_progress)
+    report(result, as_json)
+
+
+def _listed(written: str) -> list[str]:
+    return [one.strip() for one in written.split(",") if one.strip()]
+
+
+def _named_values(written: Sequence[str]) -> dict[str, str]:
+    """Read NAME=VALUE pairs; what they mean is for the settings to say."""
+    pairs = [one.partition("=") for one in written]
+    for name, equals, _ in pairs:
+        if not (name and equals):
+            raise typer.BadParameter(f"--set {name!r} was given: write NAME=VALUE, e.g. lam=0.1")
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def next_(

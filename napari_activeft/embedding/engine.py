@@ -6,6 +6,8 @@ few seconds, so that a stopped run goes on where it was.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +26,8 @@ from napari_activeft.errors import OnProgress, Problem, UserError, no_progress
 # Between two writes: what a killed process loses at most.
 _SECONDS, _ROWS = 5.0, 4096
 _READ_AHEAD = 2
+# Of one piece as it is read: large pictures come in smaller pieces, whatever the batch.
+_PIECE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Stack:
         Stable names of the slices.
     positions
         Of the slices in the volume.
+    shape
+        Channels, height and width of a slice.
     spacing
         Millimetres per pixel down and across.
     read
@@ -48,6 +54,7 @@ class Stack:
     name: str
     keys: Sequence[str]
     positions: Sequence[int]
+    shape: tuple[int, int, int]
     spacing: tuple[float, float]
     read: Callable[[Sequence[int]], NDArray[np.float32]] = field(repr=False)
 
@@ -105,11 +112,23 @@ def embed(
 
 def sample(
     stacks: Sequence[Stack], side: int, count: int, seed: int, on_progress: OnProgress = no_progress
-) -> NDArray[np.float32]:
-    """Return about ``count`` pictures spread evenly over the pool, (n, c, side, side).
+) -> tuple[NDArray[np.float32], bool]:
+    """Return about ``count`` pictures spread evenly over the pool, and whether all could be read.
 
     Volumes are drawn by the seed and their slices' keys, not by their order; unreadable ones are
     passed over.
+
+    Returns
+    -------
+    pictures
+        Shape (n, c, side, side).
+    whole
+        Whether no drawn volume was passed over.
+
+    Raises
+    ------
+    UserError
+        If none could be read.
     """
     order = np.random.default_rng(seed).permutation(len(stacks))
     by_key = sorted(stacks, key=lambda stack: stack.keys[0])
@@ -123,15 +142,19 @@ def sample(
         drawn.append(_part(stack, rows.tolist()))
         planned += len(rows)
     found: list[NDArray[np.float32]] = []
-    for done, piece in enumerate(_pieces(drawn, side, batch=64), start=1):
-        if piece.pictures is not None:
+    whole, done = True, 0
+    for piece in _pieces(drawn, side, batch=64):
+        if piece.pictures is None:
+            whole = False
+        else:
             found.append(piece.pictures)
-        on_progress(min(done, len(drawn)), len(drawn))
+        done += len(piece.keys)
+        on_progress(done, planned)
     if not found:
         raise UserError(
             "no image of the pool could be read: `napari-activeft doctor` says how to mend them"
         )
-    return np.concatenate(found)
+    return np.concatenate(found), whole
 
 
 class _Writer:
@@ -150,9 +173,10 @@ class _Writer:
             self._write()
 
     def _write(self) -> None:
-        if self._keys:
-            self._into.append(self._keys, np.concatenate(self._vectors))
-        self._keys, self._vectors = [], []
+        keys, vectors = self._keys, self._vectors
+        self._keys, self._vectors = [], []  # what cannot be written is not tried again
+        if keys:
+            self._into.append(keys, np.concatenate(vectors))
         self._written_at = time.monotonic()
 
     def __enter__(self) -> _Writer:
@@ -168,17 +192,17 @@ def _without(stack: Stack, known: set[str]) -> Stack:
 
 def _part(stack: Stack, rows: Sequence[int]) -> Stack:
     keys = [stack.keys[row] for row in rows]
-    return Stack(
-        stack.name, keys, [stack.positions[row] for row in rows], stack.spacing, stack.read
-    )
+    positions = [stack.positions[row] for row in rows]
+    return dataclasses.replace(stack, keys=keys, positions=positions)
 
 
 def _pieces(stacks: Sequence[Stack], side: int, batch: int) -> Iterator[Piece]:
     """Read the stacks piece by piece, a few pieces ahead of who takes them."""
     jobs = (
-        _part(stack, range(start, min(start + batch, len(stack.keys))))
+        _part(stack, range(start, min(start + step, len(stack.keys))))
         for stack in stacks
-        for start in range(0, len(stack.keys), batch)
+        for step in (max(min(batch, _PIECE_BYTES // (4 * math.prod(stack.shape))), 1),)
+        for start in range(0, len(stack.keys), step)
     )
     # One reader: it keeps the volume it is at in memory, two would read each volume twice.
     reader = ThreadPoolExecutor(1, thread_name_prefix="slices")

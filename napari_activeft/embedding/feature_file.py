@@ -62,33 +62,20 @@ class FeatureFile:
         UserError
             If another process adds rows to it now, or the folder cannot be written.
         """
-        from filelock import FileLock, Timeout
-
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / "lock", timeout=0):
-                made = cls(folder, size)
-                made._start(about)
-                yield made
-        except Timeout:
-            raise UserError(
-                f"another process is embedding into {folder}: wait until it is done, or stop it"
-            ) from None
-        except OSError as refusal:
-            raise UserError(
-                f"{folder} cannot be written ({refusal.strerror or refusal}): free some space or "
-                "mend the rights of the folder"
-            ) from refusal
+        with locked(folder, "lock"):
+            made = cls(folder, size)
+            made._start(about)
+            yield made
 
     def append(self, keys: Sequence[str], features: NDArray[np.float32]) -> None:
         """Add rows, (n, d) for n keys; on return they have reached the disk."""
         rows = np.ascontiguousarray(features, dtype="<f4")
         if rows.shape != (len(keys), self.size):
             raise ValueError(f"{rows.shape} vectors for {len(keys)} keys of size {self.size}")
-        with self._features.open("ab") as file:
-            _write_through(file, rows.tobytes())
-        with self._keys.open("ab") as file:
-            _write_through(file, "".join(f"{key}\n" for key in keys).encode("ascii"))
+        lines = "".join(f"{key}\n" for key in keys).encode("ascii")
+        # Behind the last whole row, not at the end: an earlier write may have failed half-way.
+        _write_behind(self._features, len(self.keys) * self.size * 4, rows.tobytes())
+        _write_behind(self._keys, sum(len(key) + 1 for key in self.keys), lines)
         self.keys.extend(keys)
 
     def matrix(self) -> NDArray[np.float32]:
@@ -117,27 +104,37 @@ class FeatureFile:
         return self._ordered(matrix, rows)
 
     def _ordered(self, matrix: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        shape = (len(rows), self.size)
         if not len(rows):
-            return np.empty(shape, dtype=np.float32)
+            return np.empty((0, self.size), dtype=np.float32)
         path = self.folder / f"ordered-{hashlib.sha256(rows.tobytes()).hexdigest()[:16]}.npy"
         if not path.exists():
-            beside = self.folder / f".ordered-{os.getpid()}.npy"
-            copy = np.lib.format.open_memmap(beside, mode="w+", dtype=np.float32, shape=shape)
-            for start in range(0, len(rows), _COPIED_ROWS):
-                copy[start : start + _COPIED_ROWS] = matrix[rows[start : start + _COPIED_ROWS]]
-            copy.flush()
-            del copy
-            self._remove_orders()
-            beside.replace(path)
+            try:
+                self._write_ordered(path, matrix, rows)
+            except OSError as refusal:
+                raise UserError(
+                    f"{self.folder} cannot be written ({refusal.strerror or refusal}): free some "
+                    "space or mend the rights of the folder"
+                ) from refusal
         mapped: NDArray[np.float32] = np.load(path, mmap_mode="r")
         return mapped
 
-    def _remove_orders(self) -> None:
-        """Remove the copies for pools that have changed since."""
-        for earlier in self.folder.glob("ordered-*.npy"):
+    def _write_ordered(
+        self, path: Path, matrix: NDArray[np.float32], rows: NDArray[np.int64]
+    ) -> None:
+        """Write rows in this order, and remove the copies for pools that have changed since."""
+        for earlier in self.folder.glob("*ordered-*.npy"):
             with suppress(OSError):  # another process looks at it; the next one removes it
                 earlier.unlink()
+        beside = self.folder / f".ordered-{os.getpid()}.npy"
+        head = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), self.size)}
+        try:
+            with beside.open("wb") as file:  # a full disk is an error here, and no crash later
+                np.lib.format.write_array_header_1_0(file, head)
+                for start in range(0, len(rows), _COPIED_ROWS):
+                    file.write(matrix[rows[start : start + _COPIED_ROWS]].tobytes())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
 
     def _start(self, about: dict[str, Any]) -> None:
         if not (self.folder / "embedding.json").exists():
@@ -161,6 +158,32 @@ class FeatureFile:
         return whole[: self._features.stat().st_size // (4 * self.size)]
 
 
+@contextmanager
+def locked(folder: Path, name: str) -> Iterator[None]:
+    """Make a folder and hold the lock of this name in it; a process that dies lets go of it.
+
+    Raises
+    ------
+    UserError
+        If another process holds it, or the folder cannot be written, also later on.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / name, timeout=0):
+            yield
+    except Timeout:
+        raise UserError(
+            f"another process is embedding into {folder}: wait until it is done, or stop it"
+        ) from None
+    except OSError as refusal:
+        raise UserError(
+            f"{folder} cannot be written ({refusal.strerror or refusal}): free some space or "
+            "mend the rights of the folder"
+        ) from refusal
+
+
 def read_about(folder: Path) -> dict[str, Any]:
     """Return what ``embedding.json`` of a folder says.
 
@@ -176,8 +199,13 @@ def read_about(folder: Path) -> dict[str, Any]:
         refusal = "it does not say what it holds"
     except (OSError, ValueError) as error:
         refusal = str(error)
-    raise UserError(
-        f"{folder / 'embedding.json'} is damaged ({refusal}): remove the folder {folder} and run "
+    raise damaged(folder, refusal)
+
+
+def damaged(folder: Path, what: str) -> UserError:
+    """Return the refusal of a folder whose description cannot be used."""
+    return UserError(
+        f"{folder / 'embedding.json'} is damaged ({what}): remove the folder {folder} and run "
         "`napari-activeft embed` again"
     )
 
@@ -188,6 +216,14 @@ def write_about(folder: Path, about: dict[str, Any]) -> None:
     with beside.open("wb") as file:
         _write_through(file, json.dumps(about, indent=2, sort_keys=True).encode("utf-8"))
     beside.replace(folder / "embedding.json")
+
+
+def _write_behind(path: Path, length: int, content: bytes) -> None:
+    """Make a file its first ``length`` bytes and ``content``, on the disk on return."""
+    with path.open("r+b" if path.exists() else "w+b") as file:
+        file.truncate(length)
+        file.seek(length)
+        _write_through(file, content)
 
 
 def _write_through(file: IO[bytes], content: bytes) -> None:

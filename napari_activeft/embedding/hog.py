@@ -42,5 +42,8 @@ class Hog:
         """Map pictures (n, c, side, side) to vectors (n, d)."""
         from skimage.feature import hog
 
-        vectors = [hog(picture, channel_axis=0, **_HISTOGRAM) for picture in pictures]
-        return np.asarray(vectors, dtype=np.float32).reshape(len(pictures), self.size)
+        histograms = [hog(picture, channel_axis=0, **_HISTOGRAM) for picture in pictures]
+        vectors = np.asarray(histograms, dtype=np.float32).reshape(len(pictures), self.size)
+        # Without any gradient no direction prevails; a vector of length zero has none of its own.
+        vectors[~vectors.any(axis=1)] = self.size**-0.5
+        return vectors

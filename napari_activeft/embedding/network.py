@@ -57,7 +57,8 @@ class NetworkEncoder:
         inputs = 3 if channels in (1, 3) else channels
         mean, std = (_per_channel(figures, inputs) for figures in (IMAGENET_MEAN, IMAGENET_STD))
         self._mean, self._std = mean.to(device), std.to(device)
-        self.size = self._run(np.zeros((1, channels, side, side), dtype=np.float32)).shape[1]
+        one = np.zeros((1, channels, side, side), dtype=np.float32)
+        self.size = self._run_what_fits(one).shape[1]
 
     def identity(self) -> dict[str, Any]:
         """Return all that changes the vectors."""
@@ -71,14 +72,7 @@ class NetworkEncoder:
         UserError
             If not even one picture fits into memory, or the network gives NaN or infinity.
         """
-        try:
-            vectors = self._run(pictures)
-        except (torch.OutOfMemoryError, MemoryError) as refusal:
-            vectors = self._in_halves(pictures, refusal)
-        except RuntimeError as refusal:
-            if "allocate memory" not in str(refusal):
-                raise
-            vectors = self._in_halves(pictures, refusal)
+        vectors = self._run_what_fits(pictures)
         if not np.isfinite(vectors).all():
             raise UserError(
                 f"{self.name} gives NaN or infinity for a slice: its weights are damaged or in "
@@ -86,16 +80,39 @@ class NetworkEncoder:
             )
         return vectors
 
-    def _in_halves(
-        self, pictures: NDArray[np.float32], refusal: BaseException
-    ) -> NDArray[np.float32]:
-        if len(pictures) == 1:
-            raise UserError(
-                f"{self.name} at {self.side} x {self.side} does not fit into the memory of "
-                f"{self._device}: take a smaller --size, a smaller encoder or --device cpu"
-            ) from refusal
-        half = len(pictures) // 2
-        return np.concatenate([self.embed(pictures[:half]), self.embed(pictures[half:])])
+    def _run_what_fits(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run all pictures, in smaller and smaller parts if memory does not hold them."""
+        done: list[NDArray[np.float32]] = []
+        start, step = 0, len(pictures)
+        while start < len(pictures):
+            vectors = self._try(pictures[start : start + step])
+            if vectors is not None:
+                done.append(vectors)
+                start += step
+            elif step == 1:
+                raise UserError(
+                    f"{self.name} at {self.side} x {self.side} does not fit into the memory of "
+                    f"{self._device}: take a smaller --size, a smaller encoder or --device cpu"
+                )
+            else:
+                step = -(-step // 2)
+                if self._device.type == "cuda":
+                    torch.cuda.empty_cache()
+        return np.concatenate(done)
+
+    def _try(self, pictures: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Run pictures, or return None where memory does not hold them.
+
+        The exception is gone on return, and with it the tensors that its frames hold.
+        """
+        try:
+            return self._run(pictures)
+        except (torch.OutOfMemoryError, MemoryError):
+            return None
+        except RuntimeError as refusal:
+            if "allocate memory" not in str(refusal):
+                raise
+            return None
 
     @torch.inference_mode()
     def _run(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -52,6 +52,10 @@ def network_encoder(settings: EmbedSettings, channels: int) -> Prepared:
         )
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device)
+    try:
+        scan = choose_scan(scan_setting(settings), device, torch.float32)
+    except (RuntimeError, ValueError) as refusal:
+        raise UserError(str(refusal)) from refusal
     if settings.threads:
         torch.set_num_threads(settings.threads)
     network = _with_weights(settings, channels)
@@ -65,7 +69,7 @@ def network_encoder(settings: EmbedSettings, channels: int) -> Prepared:
         precision,
         settings.batch or _batch(device, side),
         str(device),
-        choose_scan(scan_setting(settings), device, torch.float32),
+        scan,
     )
 
 

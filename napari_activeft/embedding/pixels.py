@@ -6,6 +6,7 @@ Symbols: n slices, c channels, d vector size.
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any, Self
 
@@ -68,12 +69,12 @@ class PixelsPca:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as held:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             return cls(held["mean"], held["components"], int(held["channels"]), int(held["side"]))
 
     def save(self, path: Path) -> None:
         """Write mean and components, whole or not at all."""
-        beside = path.with_name(f".{path.name}")
+        beside = path.with_name(f".{path.name}-{os.getpid()}")
         with beside.open("wb") as file:
             np.savez(
                 file,
@@ -82,6 +83,8 @@ class PixelsPca:
                 channels=self.channels,
                 side=self.side,
             )
+            file.flush()
+            os.fsync(file.fileno())
         beside.replace(path)
 
     def identity(self) -> dict[str, Any]:

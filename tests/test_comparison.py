@@ -1,0 +1,266 @@
+"""Selectors compared: resumable cells, paired intervals, tables and a page."""
+
+import csv
+
+import numpy as np
+import pytest
+from pagereading import browser, in_browser, read_page, see_self_contained
+
+from napari_activeft.comparison import choose_by, compare
+from napari_activeft.comparison_tables import paired_excess, read_cells, summarise
+from napari_activeft.errors import UserError
+from napari_activeft.feature_sets import FeatureSet
+from napari_activeft.selection import select
+from napari_activeft.selection.coverage import coverage
+
+
+@pytest.fixture
+def pool() -> FeatureSet:
+    vectors = np.random.default_rng(0).normal(size=(40, 4))
+    return FeatureSet.of(
+        "mine", vectors, groups=[row // 8 for row in range(40)], positions=[*range(8)] * 5
+    )
+
+
+def run(pool, out, selectors=("random", "stratified_random"), **other):
+    asked = {"budgets": [4, "20%"], "seeds": [0, 1, 2], "draws": 3, "reference": "random"} | other
+    return compare([pool], selectors, out=out, **asked)
+
+
+def test_each_cell_is_the_coverage_of_what_the_selector_chose(pool, tmp_path):
+    made = run(pool, tmp_path)
+
+    assert len(made.cells) == 2 * 2 * 3
+    cell = made.cells[-1]
+    assert (cell.selector, cell.budget, cell.seed) == ("stratified_random", 8, 2)
+    rows = select(
+        None, 8, keys=pool.keys, groups=pool.groups, selector="stratified_random", seed=2
+    ).rows
+    about = {"groups": pool.groups, "cases": pool.cases, "positions": pool.positions}
+    assert cell.figures == coverage(pool.vectors, rows, **about, draws=3)
+
+
+def test_a_second_run_takes_what_is_there_and_runs_the_rest(pool, tmp_path):
+    asked = []
+
+    def first(pool, budget, seed):
+        asked.append((budget, seed))
+        return range(budget)
+
+    run(pool, tmp_path, {"random": first}, seeds=[0, 1])
+    again = run(pool, tmp_path, {"random": first}, seeds=[0, 1, 2])
+
+    assert asked == [(4, 0), (4, 1), (8, 0), (8, 1), (4, 2), (8, 2)]
+    assert read_cells(tmp_path / "cells.csv") == sorted(again.cells, key=lambda c: c.seed == 2)
+
+
+def test_a_line_that_a_killed_run_cut_off_is_run_again(pool, tmp_path):
+    whole = run(pool, tmp_path)
+    path = tmp_path / "cells.csv"
+    path.write_text(path.read_text()[:-30])
+
+    again = run(pool, tmp_path)
+
+    assert [c.figures for c in again.cells] == [c.figures for c in whole.cells]
+    assert len(read_cells(path)) == 12
+
+
+def test_random_draws_of_an_earlier_run_are_not_measured_again(pool, tmp_path, monkeypatch):
+    run(pool, tmp_path, ["random"])
+    monkeypatch.setattr("napari_activeft.selection.coverage.CoverageMeter.drawn", None)
+
+    made = run(pool, tmp_path, ["stratified_random"])
+
+    assert (
+        made.cells[0].figures.random_w1 == read_cells(tmp_path / "cells.csv")[0].figures.random_w1
+    )
+
+
+def test_other_vectors_of_the_same_name_are_run_afresh(pool, tmp_path):
+    run(pool, tmp_path)
+    other = FeatureSet.of("mine", pool.vectors + 1, groups=pool.groups, positions=pool.positions)
+
+    made = run(other, tmp_path)
+
+    assert {cell.digest for cell in made.cells} == {other.digest}
+    assert len(read_cells(tmp_path / "cells.csv")) == 24
+
+
+def test_an_interval_encloses_the_excess_and_is_paired():
+    excess, low, high = paired_excess([(1.1, 1.0), (2.2, 2.0), (5.5, 5.0)])
+
+    assert excess == pytest.approx(0.1)
+    assert (low, high) == pytest.approx((0.1, 0.1))  # unpaired it would be wide
+
+
+def test_an_interval_is_that_of_a_bootstrap_by_hand():
+    pairs = [(0.9, 1.0), (1.2, 1.0)]
+
+    excess, low, high = paired_excess(pairs)
+
+    assert excess == pytest.approx(0.05)
+    assert (low, high) == pytest.approx((-0.1, 0.2))
+
+
+def test_a_selector_against_itself_has_no_excess():
+    assert paired_excess([(0.0, 0.0)]) == (0.0, 0.0, 0.0)
+    assert paired_excess([(0.3, 0.3), (0.1, 0.1)]) == (0.0, 0.0, 0.0)
+
+
+def test_a_summary_without_the_reference_has_means_and_no_intervals(pool, tmp_path):
+    made = run(pool, tmp_path)
+
+    rows = summarise(made.cells, "activeft")
+
+    assert len(rows) == 4
+    assert all(np.isnan([row.excess, row.low, row.high]).all() for row in rows)
+    mine = [
+        cell.figures.rw1 for cell in made.cells if (cell.selector, cell.budget) == ("random", 4)
+    ]
+    assert rows[0].means["rw1"] == pytest.approx(np.mean(mine))
+    assert np.isnan(rows[0].means["rw1_out"])
+
+
+def test_tables_and_page_hold_every_selector(pool, tmp_path):
+    made = run(pool, tmp_path)
+
+    with made.summary_csv.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["selector"] for line in lines] == ["random", "stratified_random"] * 2
+    assert float(lines[1]["rw1"]) == made.standings[1].means["rw1"]
+    html = made.page.read_text(encoding="utf-8")
+    see_self_contained(html)
+    assert {"random", "stratified_random", "4 slices", "8 slices"} <= set(read_page(html).texts)
+
+
+def test_names_of_pools_cannot_break_out_of_the_page(tmp_path):
+    pool = FeatureSet.of("<b>&", np.random.default_rng(0).normal(size=(12, 2)))
+
+    html = run(pool, tmp_path, budgets=[3]).page.read_text(encoding="utf-8")
+
+    assert "<b>&" in read_page(html).texts
+    assert html.count("<svg") == 0
+
+
+def test_the_page_runs_without_an_error_in_a_browser(pool, tmp_path):
+    browser()
+    document, _ = in_browser(run(pool, tmp_path).page.read_text(encoding="utf-8"), tmp_path)
+
+    assert 'data-ready="yes"' in document
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"selectors": ["best"]}, "the selector 'best' is not known"),
+        ({"selectors": []}, "give at least one of each"),
+        ({"seeds": []}, "give at least one of each"),
+        ({"budgets": [41]}, "a budget of 41 slices was given, but only 40"),
+        ({"budgets": ["0.1%"]}, "rounds to no slice"),
+    ],
+    ids=["selector", "selectors", "seeds", "too many", "none"],
+)
+def test_what_cannot_be_compared_is_refused(pool, tmp_path, change, sentence):
+    with pytest.raises(UserError, match=sentence):
+        run(pool, tmp_path, **change)
+
+    assert not (tmp_path / "cells.csv").exists()
+
+
+def test_two_pools_of_one_name_are_refused(pool, tmp_path):
+    with pytest.raises(UserError, match="rename one of them"):
+        compare([pool, pool], ["random"], [4], [0], tmp_path)
+
+
+def test_a_selector_that_spends_another_budget_is_an_error(pool, tmp_path):
+    with pytest.raises(ValueError, match="half chose 2 rows instead of 4"):
+        run(pool, tmp_path, {"half": lambda pool, budget, seed: range(budget // 2)})
+
+
+def test_a_table_of_another_version_is_not_added_to(pool, tmp_path):
+    (tmp_path / "cells.csv").write_text("features,selector\na,b\n")
+
+    with pytest.raises(UserError, match="name another folder"):
+        run(pool, tmp_path)
+
+
+def test_progress_counts_every_cell_and_stopping_keeps_them(pool, tmp_path):
+    seen = []
+
+    def stop(done, total):
+        seen.append((done, total))
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(pool, tmp_path, on_progress=stop)
+
+    assert seen == [(1, 12), (2, 12), (3, 12)]
+    assert len(read_cells(tmp_path / "cells.csv")) == 3
+
+
+def write(path, vectors, lines=None, head="row,case,volume,position,key"):
+    np.save(path, vectors)
+    if lines is not None:
+        path.with_suffix(".csv").write_text("\n".join([head, *lines]) + "\n")
+    return path
+
+
+def test_a_feature_file_is_read_with_the_table_beside_it(tmp_path):
+    lines = ["1,b,v2,4,k1", "0,a,v1,3,k0", "2,b,v2,5,k2"]
+    path = write(tmp_path / "feats.npy", np.eye(3, dtype="float64"), lines)
+
+    pool = FeatureSet.read(path, outside=write(tmp_path / "out.npy", np.ones((2, 3))))
+
+    assert pool.name == "feats"
+    assert pool.vectors.dtype == np.float32
+    assert (pool.keys, pool.cases) == (["k0", "k1", "k2"], ["a", "b", "b"])
+    assert (pool.groups, pool.positions) == ([0, 1, 1], [3, 4, 5])
+    assert pool.outside.shape == (2, 3)
+
+
+def test_bare_features_are_volumes_of_their_own(tmp_path):
+    pool = FeatureSet.read(write(tmp_path / "bare.npy", np.eye(3, dtype="float16")))
+
+    assert len(set(pool.keys)) == len(set(pool.groups)) == len(set(pool.cases)) == 3
+    assert len(choose_by("random")(pool, 2, 0)) == 2
+
+
+@pytest.mark.parametrize(
+    ("vectors", "lines", "sentence"),
+    [
+        (np.ones(3), None, "a row per slice"),
+        (np.ones((0, 3)), None, "a row per slice"),
+        (np.array([["a"]]), None, "numbers are needed"),
+        (np.ones((2, 3)), ["0,a,v,0,k"], "describes 1 rows"),
+        (np.ones((1, 3)), ["0,a,v,zero,k"], "no whole number"),
+        (np.ones((1, 3)), ["0,a"], "no whole number"),
+    ],
+    ids=["1-D", "empty", "words", "too few lines", "position", "short line"],
+)
+def test_feature_files_that_cannot_serve_are_refused(tmp_path, vectors, lines, sentence):
+    with pytest.raises(UserError, match=sentence):
+        FeatureSet.read(write(tmp_path / "a.npy", vectors, lines))
+
+
+def test_files_that_are_not_features_are_refused(tmp_path):
+    (tmp_path / "a.npy").write_text("hello")
+    with pytest.raises(UserError, match=r"cannot be read as \.npy"):
+        FeatureSet.read(tmp_path / "a.npy")
+    with pytest.raises(UserError, match=r"cannot be read as \.npy"):
+        FeatureSet.read(tmp_path / "missing.npy")
+    with pytest.raises(UserError, match="has no column 'case'"):
+        FeatureSet.read(write(tmp_path / "b.npy", np.ones((1, 2)), ["0,v"], head="row,volume"))
+    with pytest.raises(UserError, match="by the same encoder"):
+        FeatureSet.read(
+            write(tmp_path / "c.npy", np.ones((1, 2))), write(tmp_path / "d.npy", np.ones((1, 3)))
+        )
+
+
+def test_a_part_of_a_pool_keeps_names_and_holds_the_others_outside(pool):
+    part = pool.part("some", [8, 9, 20], [0, 1])
+
+    assert part.keys == [pool.keys[8], pool.keys[9], pool.keys[20]]
+    assert part.groups == [1, 1, 2]
+    assert np.array_equal(part.outside, pool.vectors[:2])
+    assert part.digest != pool.digest
