@@ -12,11 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
+from hypothesis import settings as hypothesis_settings
 from projectmaking import make_project, write_folder
 from typer.testing import CliRunner
 
 from napari_activeft.cli import app
 from napari_activeft.project import ENVIRONMENT_VARIABLE, Project
+
+# The same examples in every run, so that a change is not blamed for an old fault; to look for new
+# ones: HYPOTHESIS_PROFILE=explore.
+hypothesis_settings.register_profile("repeatable", derandomize=True)
+hypothesis_settings.register_profile("explore")
+hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 # As the program itself sets it, see `napari_activeft.__main__`; torch is loaded after this.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

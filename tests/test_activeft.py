@@ -105,7 +105,7 @@ def test_the_objective_never_rises(seed, lam, listed):
         report = chosen(vectors, 9, seed=seed, options={"lam": lam}).report
 
     trace = report["objective_trace"]
-    assert len(trace) > 1
+    assert trace  # one entry where the first set cannot be improved
     assert all(after <= before + 1e-9 for before, after in pairwise(trace))
 
 
