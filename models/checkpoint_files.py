@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import re
+import stat
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .pickle_reading import weights_key
+
 # Under which key files keep their weights, the better ones first: training files of VMamba hold the
 # averaged weights beside the last ones.
 WRAPPERS = ("model_ema", "model", "state_dict", "network_weights", "model_state_dict")
@@ -24,6 +27,10 @@ PREFIXES = ("module.", "_orig_mod.")  # of wrapped models that were saved whole
 BACKBONE = "backbone."
 _LISTED = 3
 _REFUSED_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+# What is in these modules starts programs or reaches into Python: no training writes it.
+_ATTACKS = ("builtins", "ctypes", "importlib", "nt", "os", "posix", "runpy", "shutil", "socket",
+            "subprocess", "sys")  # fmt: skip
 
 
 class CheckpointError(ValueError):
@@ -40,10 +47,28 @@ def load_checkpoint(path: str | Path) -> dict[str, Tensor]:
     ------
     CheckpointError
         If the file is missing, empty, damaged, no checkpoint, would run code, or holds numbers that
-        are not finite.
+        are not finite or of a type that no model has.
     """
     path = Path(path)
-    state = _without_prefixes(_unwrapped(_content(path), path))
+    return weights_in(_content(path), str(path))
+
+
+def weights_in(content: object, named: str) -> dict[str, Tensor]:
+    """Return the weights inside what a file holds or a caller has, checked.
+
+    Parameters
+    ----------
+    content
+        Weights by name, bare or wrapped.
+    named
+        The file or set of weights, for messages.
+
+    Raises
+    ------
+    CheckpointError
+        If these are no weights, or numbers are not finite or of a type that no model has.
+    """
+    state = _without_prefixes(_unwrapped(content, named))
     if any(key.startswith(BACKBONE) for key in state):
         state = {
             key.removeprefix(BACKBONE): weight
@@ -51,9 +76,15 @@ def load_checkpoint(path: str | Path) -> dict[str, Tensor]:
             if key.startswith(BACKBONE)
         }
     for key, weight in state.items():
+        if weight.is_floating_point() and weight.dtype not in _FLOATS:
+            raise CheckpointError(
+                f"{named} holds {key} as {_type(weight)}, but weights are read as "
+                f"{', '.join(str(kind).removeprefix('torch.') for kind in _FLOATS)}: save them "
+                "again as one of these"
+            )
         if weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
             raise CheckpointError(
-                f"{path} holds numbers that are not finite, in {key}: the training that wrote it "
+                f"{named} holds numbers that are not finite, in {key}: the training that wrote it "
                 "diverged, take an earlier file"
             )
     return state
@@ -74,7 +105,7 @@ def weight_hash(state: Mapping[str, Tensor]) -> str:
 def save_safetensors(
     state: Mapping[str, Tensor], path: str | Path, metadata: dict[str, str] | None = None
 ) -> None:
-    """Write weights as one safetensors file, whole or not at all."""
+    """Write weights as one safetensors file, whole or not at all, for whom the umask lets read."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -83,7 +114,10 @@ def save_safetensors(
     own = {key: weight.detach().cpu().clone().contiguous() for key, weight in state.items()}
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        part.touch()
+        mode = stat.S_IMODE(part.stat().st_mode)  # safetensors lets nobody else read
         save_file(own, part, metadata)
+        part.chmod(mode)
         part.replace(path)
     except (SafetensorError, OSError) as refusal:
         raise CheckpointError(
@@ -139,14 +173,23 @@ def _refused(path: Path, refusal: pickle.UnpicklingError) -> str:
     found = _REFUSED_GLOBAL.search(str(refusal))
     if found is None:
         return _damaged(path)
-    return (
+    told = (
         f"{path} holds an object of {found[1]} beside its weights, and reading that would run code "
-        "of the file, which is not done: where you trust it, save its weights alone with "
-        "torch.save({'model': torch.load(FILE, weights_only=False)['model']}, NEW_FILE)"
+        "of the file, which is not done: "
+    )
+    if found[1].partition(".")[0] in _ATTACKS:
+        return f"{told}no training writes such an object, get the file from its authors again"
+    key = weights_key(path, WRAPPERS)
+    inner = ".state_dict()" if key is None else f"[{key!r}]"  # without one: a whole model
+    return (
+        f"{told}ask its authors for the weights alone; or, where you know {found[1]} to be "
+        f"harmless, let Python read it with torch.serialization.add_safe_globals([{found[1]}]) "
+        "before torch.load(FILE); or, on a computer that has nothing to lose, save the weights "
+        f"alone with torch.save(torch.load(FILE, weights_only=False){inner}, NEW_FILE)"
     )
 
 
-def _unwrapped(content: object, path: Path) -> dict[str, Tensor]:
+def _unwrapped(content: object, named: str) -> dict[str, Tensor]:
     """Return the weights inside what a file holds."""
     for _ in range(2):  # a trainer may wrap what a model had wrapped
         if isinstance(content, Mapping):
@@ -154,13 +197,13 @@ def _unwrapped(content: object, path: Path) -> dict[str, Tensor]:
             content = next((it for it in inner if isinstance(it, Mapping) and it), content)
     if not isinstance(content, Mapping) or not content:
         raise CheckpointError(
-            f"{path} holds {type(content).__name__} and no weights by name: give a file that keeps "
-            f"them bare or under one of {', '.join(WRAPPERS)}"
+            f"{named} holds {type(content).__name__} and no weights by name: give a file that "
+            f"keeps them bare or under one of {', '.join(WRAPPERS)}"
         )
     odd = [str(key) for key, value in content.items() if not _is_plain(value)]
     if odd:
         raise CheckpointError(
-            f"{path} holds {few(odd)} where weights are needed: give a file that keeps them bare "
+            f"{named} holds {few(odd)} where weights are needed: give a file that keeps them bare "
             f"or under one of {', '.join(WRAPPERS)}"
         )
     return {str(key): value for key, value in content.items()}
@@ -171,7 +214,7 @@ def _is_plain(value: object) -> bool:
     return (
         isinstance(value, Tensor)
         and value.layout == torch.strided
-        and value.device.type == "cpu"
+        and not value.is_meta
         and not (value.is_quantized or value.is_complex())
     )
 
@@ -181,6 +224,10 @@ def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): weight for key, weight in state.items()}
     return state
+
+
+def _type(weight: Tensor) -> str:
+    return str(weight.dtype).removeprefix("torch.")
 
 
 def few(names: list[str]) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .backbone import adapt_stem
-from .checkpoints import MisfitError, load_checkpoint, recognise
+from .checkpoint_files import few, load_checkpoint, weights_in
+from .checkpoints import MisfitError, other_kinds, recognise, turn_stem
 from .gated_encoder import GatedEncoder
 from .segmenter import Segmenter
 from .weight_names import (
@@ -29,7 +29,6 @@ _BODY = ("patch_embed.", "layers.")
 _BLOCK = re.compile(r"layers\.\d+\.blocks\.\d+\.")
 _UP_BLOCK = re.compile(r"(?:.*\.)?layers_up\.(\d+)\.(blocks\..*)")
 _CONV_BIAS = ".op.conv2d.bias"
-_LISTED = 3
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class EncoderStart:
         Weights of the file that the network has no place for: the classifier, and blocks of a
         stage that is deeper in the file than in VM-UNet.
     stem_adapted
-        Whether the first convolution was turned from RGB to another number of channels.
+        Whether the first convolution was turned from RGB or grey to another number of channels.
     """
 
     taken: tuple[str, ...]
@@ -75,11 +74,21 @@ def load_encoder(model: Segmenter, source: str | Path | Mapping[str, Tensor]) ->
     Raises
     ------
     CheckpointError
-        If the file cannot be read.
+        If the weights cannot be read.
     MisfitError
-        If a weight that the encoder needs is missing or of another shape, or one is left over.
+        If a weight that the encoder needs is missing or of another shape or kind, or one is left
+        over.
     """
-    state = load_checkpoint(source) if isinstance(source, (str, Path)) else dict(source)
+    if not isinstance(model, Segmenter):
+        raise TypeError(
+            f"a {type(model).__name__} was given to start, but it must be a segmentation network "
+            "with an encoder inside: put the weights of an encoder into an encoder by load_into"
+        )
+    state = (
+        load_checkpoint(source)
+        if isinstance(source, (str, Path))
+        else weights_in(source, "the set of weights")
+    )
     wanted = model.state_dict()
     gated = isinstance(model.get_submodule(model.encoder_name), GatedEncoder)
     if gated and has_current_names_of_first(state):
@@ -140,9 +149,7 @@ def _as_wanted(origin: str, weight: Tensor, wanted: Tensor) -> Tensor:
     """Bring a weight to the network's form: 1 x 1 convolution as matrix, stem by channels."""
     if weight.dim() == 4 and wanted.dim() == 2 and weight.shape[2:] == (1, 1):
         return weight.flatten(1)
-    if is_stem(origin) and weight.dim() == 4 and weight.shape[1] == 3:
-        return adapt_stem(weight, wanted.shape[1])
-    return weight
+    return turn_stem(weight, wanted.shape[1]) if is_stem(origin) else weight
 
 
 def _spare(key: str, gated: bool, sources: Mapping[str, str]) -> bool:
@@ -168,12 +175,18 @@ def _check(
         for key, value in values.items()
         if value.shape != wanted[key].shape
     ]
+    kinds = other_kinds(values, wanted)
     faults = [
-        f"{len(names)} {fault} ({', '.join(names[:_LISTED])}{' ...' * (len(names) > _LISTED)})"
-        for names, fault in (
-            (missing, "weights that the encoder needs are missing"),
-            (unexpected, "have no place in it"),
-            (misshapen, "are of another shape"),
+        f"{len(names)} {one if len(names) == 1 else many} ({few(names)})"
+        for names, one, many in (
+            (
+                missing,
+                "weight that the encoder needs is missing",
+                "weights that the encoder needs are missing",
+            ),
+            (unexpected, "has no place in it", "have no place in it"),
+            (misshapen, "is of another shape", "are of another shape"),
+            (kinds, "is of another kind of numbers", "are of another kind of numbers"),
         )
         if names
     ]

@@ -27,8 +27,9 @@ _FIRST_AND_CURRENT = (
 )
 _STEMS = ("patch_embed.0.weight", "patch_embed.proj.weight")
 _HEADS = ("classifier.", "norm.", "head.")
+_LINEAR = ("classifier.head.", "head.")
 _BODY = ("patch_embed.", "layers.")
-_OUTPUT_NORM = re.compile(r"outnorm\d\.")
+_OUTPUT_NORM = re.compile(r"outnorm[0-3]\.(weight|bias)")  # of the four stages
 _BLOCK = re.compile(r"layers\.\d+\.blocks\.\d+\.")
 
 
@@ -74,9 +75,20 @@ def is_head(key: str) -> bool:
     return key.startswith(_HEADS)
 
 
+def is_linear_head(key: str) -> bool:
+    """Tell whether a weight turns the pooled vector into logits: vectors do without it."""
+    return key.startswith(_LINEAR)
+
+
 def is_output_norm(key: str) -> bool:
     """Tell whether a weight belongs to the norms that segmentation and detection put on stages."""
-    return _OUTPUT_NORM.match(key) is not None
+    return _OUTPUT_NORM.fullmatch(key) is not None
+
+
+def stem_channels(state: Mapping[str, Tensor]) -> int | None:
+    """Return how many channels of an image the first convolution takes; None without one."""
+    stems = [weight.shape[1] for key, weight in state.items() if is_stem(key) and weight.dim() == 4]
+    return stems[0] if stems else None
 
 
 def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -34,8 +34,12 @@ class KeptWeights:
         Of names, shapes and numbers, the same for every format of the same weights.
     source, source_sha256
         What it was made from, and the SHA-256 of that.
+    channels
+        Of the images that the first convolution takes.
     already_there
         Whether nothing was done.
+    notes
+        What a user should know of how they were taken in, sentences.
     """
 
     name: str
@@ -45,7 +49,9 @@ class KeptWeights:
     weight_hash: str
     source: str
     source_sha256: str
+    channels: int = 3
     already_there: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def weights_folder() -> Path:
@@ -87,20 +93,26 @@ def kept_weights(name: str) -> KeptWeights | None:
         return None
 
 
-def write_record(name: str, *, weight_hash: str, source: str, source_sha256: str) -> KeptWeights:
+def write_record(
+    name: str, *, channels: int, weight_hash: str, source: str, source_sha256: str
+) -> KeptWeights:
     """Record what the file of an encoder's weights is, and return it."""
     path = file_of(name)
     record = {
         "name": name,
         "sha256": sha256_of(path),
         "size": path.stat().st_size,
+        "channels": channels,
         "weight_hash": weight_hash,
         "source": source,
         "source_sha256": source_sha256,
     }
     part = path.with_suffix(".json.part")
-    part.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    part.replace(path.with_suffix(".json"))
+    try:
+        part.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        part.replace(path.with_suffix(".json"))
+    finally:
+        part.unlink(missing_ok=True)
     return _from_record(name, record)
 
 
@@ -113,6 +125,7 @@ def _from_record(name: str, record: Mapping[str, Any]) -> KeptWeights:
         record["weight_hash"],
         record["source"],
         record["source_sha256"],
+        record.get("channels", 3),  # older records have none
     )
 
 

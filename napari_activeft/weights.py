@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,16 +22,14 @@ from napari_activeft.kept_weights import (
     make_folder,
     sha256_of,
     weights_folder,
-    write_record,
 )
 from napari_activeft.models.published import Published, published
+from napari_activeft.taken_weights import UnusableError, encoder_names, take
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from napari_activeft.models.checkpoints import Loaded
-
-OWN = ("vmamba_micro", "vmamba_nano")  # our own sizes: no published weights, only imported ones
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ class VerifiedWeights:
 
 def list_weights() -> list[WeightEntry]:
     """Return all encoders that can have weights, whether theirs are here or not."""
-    return [_entry(name) for name in _names()]
+    return [_entry(name) for name in encoder_names()]
 
 
 def weights_path(name: str) -> Path:
@@ -118,7 +115,7 @@ def missing_weights(name: str) -> UserError:
 
 
 def load_weights(network: nn.Module, path: Path, name: str) -> Loaded:
-    """Put the weights of a file into a network.
+    """Put the weights of a file into a network; its classifier may be another or missing.
 
     Parameters
     ----------
@@ -137,7 +134,7 @@ def load_weights(network: nn.Module, path: Path, name: str) -> Loaded:
     from napari_activeft.models.checkpoints import CheckpointError, load_into
 
     try:
-        return load_into(network, path, name)
+        return load_into(network, path, name, any_head=True)
     except CheckpointError as refusal:
         raise UserError(str(refusal)) from refusal
 
@@ -145,7 +142,9 @@ def load_weights(network: nn.Module, path: Path, name: str) -> Loaded:
 def fetch(name: str, on_progress: OnProgress = no_progress, url: str | None = None) -> KeptWeights:
     """Download an encoder's weights, check and keep them.
 
-    A download that was cut or cancelled goes on where it stopped.
+    A download that was cut or cancelled goes on where it stopped, and one that could not be
+    converted is not fetched again. A file of the official name that a user put into the folder is
+    taken first; if it does not fit it is set aside as ``FILE.bad``.
 
     Parameters
     ----------
@@ -173,18 +172,73 @@ def fetch(name: str, on_progress: OnProgress = no_progress, url: str | None = No
             "the file in with `napari-activeft weights import FILE`"
         )
     need_compute("handling weights")
-    target = make_folder() / (entry.file or f"{name}.pth")
-    if url is None and target.is_file():  # somebody put it there, or a conversion was interrupted
-        return _keep(name, target, str(target))
-    download(address, target, on_progress, instead=_by_hand(entry.file or target.name, address))
+    target = make_folder() / ((entry.file if url is None else None) or f"{name}.pth")
+    notes: tuple[str, ...] = ()
+    if target.is_file():
+        origin = _origin(target)
+        if origin == address:  # a conversion was interrupted
+            with contextlib.suppress(UnusableError):
+                return _take_download(name, target, address)
+        elif url is None and origin is None:
+            try:
+                return take(name, target, str(target), replace=True)
+            except UnusableError as refusal:
+                notes = (f"{refusal}; it is now {_set_aside(target).name}",)
+    instead = "; ".join((_by_hand(entry.file or target.name, address), *notes))
+    download(address, target, on_progress, instead=instead)
+    _write_origin(target, address)
+    kept = _take_download(name, target, address)
+    return dataclasses.replace(kept, notes=(*notes, *kept.notes))
+
+
+def _take_download(name: str, target: Path, address: str) -> KeptWeights:
+    """Take in what was downloaded; it stays if it fits but room or time was short."""
     try:
-        return _keep(name, target, address)
-    finally:
+        kept = take(name, target, address, replace=True)
+    except UnusableError:
+        _remove_download(target)
+        raise
+    _remove_download(target)
+    return kept
+
+
+def _remove_download(target: Path) -> None:
+    for file in (target, _origin_file(target)):
         with contextlib.suppress(OSError):  # Windows keeps a file that is mapped
-            target.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
 
 
-def import_file(path: Path, name: str | None = None) -> KeptWeights:
+def _origin_file(target: Path) -> Path:
+    return target.with_name(f"{target.name}.from")
+
+
+def _write_origin(target: Path, address: str) -> None:
+    """Note where a download came from: without that it is taken for a user's own file."""
+    with contextlib.suppress(OSError):
+        _origin_file(target).write_text(address, encoding="utf-8")
+
+
+def _origin(target: Path) -> str | None:
+    """Return the address that a file was downloaded from; None if a user put it there."""
+    try:
+        return _origin_file(target).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+
+
+def _set_aside(target: Path) -> Path:
+    """Give a user's file that does not fit another name."""
+    bad = target.with_name(f"{target.name}.bad")
+    try:
+        return target.replace(bad)
+    except OSError as refusal:
+        raise UserError(
+            f"{target} is no file of these weights and cannot be set aside ({refusal.strerror}): "
+            "remove it and fetch again"
+        ) from refusal
+
+
+def import_file(path: Path, name: str | None = None, *, replace: bool = False) -> KeptWeights:
     """Keep the weights of a file; which encoder they belong to is told by names and shapes.
 
     Parameters
@@ -193,17 +247,20 @@ def import_file(path: Path, name: str | None = None) -> KeptWeights:
         An official file, or one in its format; it stays where it is.
     name
         The encoder it is expected to fit.
+    replace
+        Whether other weights of that encoder may be replaced.
 
     Raises
     ------
     UserError
-        If the file cannot be used, fits no encoder, or another one than ``name``.
+        If the file cannot be used, fits no encoder, or another one than ``name``, or other weights
+        of that encoder are here.
     """
     if name is not None:
         _check_name(name)
     need_compute("handling weights")
     make_folder()
-    return _keep(name, Path(path).absolute(), str(Path(path).absolute()))
+    return take(name, Path(path).absolute(), str(Path(path).absolute()), replace=replace)
 
 
 def verify(name: str | None = None) -> list[VerifiedWeights]:
@@ -217,7 +274,7 @@ def verify(name: str | None = None) -> list[VerifiedWeights]:
     if name is not None:
         weights_path(name)
     need_compute("handling weights")
-    names = [name] if name is not None else [n for n in _names() if file_of(n).is_file()]
+    names = [name] if name is not None else [n for n in encoder_names() if file_of(n).is_file()]
     return [_verified(each) for each in names]
 
 
@@ -225,7 +282,7 @@ def _verified(name: str) -> VerifiedWeights:
     from napari_activeft.models.checkpoints import CheckpointError, load_checkpoint, recognise
 
     path, kept = file_of(name), kept_weights(name)
-    mend = f"remove {path} and {_how_to_get(name)}"
+    mend = f"remove {path}, then {_how_to_get(name)}"
     sentence = ""
     if kept is None:
         sentence = f"{path} has no sound {name}.json beside it that says what it was: {mend}"
@@ -240,53 +297,6 @@ def _verified(name: str) -> VerifiedWeights:
             if fits != name:
                 sentence = f"{path} holds the weights of {fits or 'no known encoder'}: {mend}"
     return VerifiedWeights(name, path, not sentence, sentence)
-
-
-def _keep(name: str | None, file: Path, source: str) -> KeptWeights:
-    """Check a file, convert it into the cache and record its origin."""
-    from napari_activeft.models.checkpoints import (
-        CheckpointError,
-        load_checkpoint,
-        save_safetensors,
-        weight_hash,
-    )
-
-    try:
-        name, state = _fitting(name, load_checkpoint(file), file)
-    except CheckpointError as refusal:
-        raise UserError(str(refusal)) from refusal
-    path, fingerprint = file_of(name), weight_hash(state)
-    save_safetensors(state, path, {"name": name, "source": source, "weight_hash": fingerprint})
-    return write_record(name, weight_hash=fingerprint, source=source, source_sha256=sha256_of(file))
-
-
-def _fitting(
-    name: str | None, state: Mapping[str, Tensor], file: Path
-) -> tuple[str, dict[str, Tensor]]:
-    """Return the encoder that weights belong to, and the weights under its names."""
-    import torch
-
-    from napari_activeft.models.checkpoints import fit, recognise
-    from napari_activeft.models.registry import build_model
-    from napari_activeft.models.weight_names import nearest, shapes_of
-
-    fits = recognise(state)
-    near, shared, _ = nearest(shapes_of(state))
-    wanted = name or fits or (near if shared else None)
-    if wanted is None or wanted not in _names():
-        raise UserError(
-            f"{file} holds the weights of {wanted or 'no network that is known'} and of no encoder:"
-            f" give a file of one of {', '.join(_names())}"
-        )
-    with torch.device("meta"):
-        model = build_model(wanted)
-    fitted, loaded = fit(state, model.state_dict(), wanted, str(file))
-    if loaded.fresh:
-        raise UserError(
-            f"{file} comes from segmentation or detection with {wanted} and has no classifier: "
-            "give the file from classification"
-        )
-    return wanted, fitted
 
 
 def _entry(name: str) -> WeightEntry:
@@ -308,21 +318,21 @@ def _entry(name: str) -> WeightEntry:
     )
 
 
-def _names() -> list[str]:
-    return [*(name for name, facts in published().items() if facts.file), *OWN]
-
-
 def _check_name(name: str) -> None:
-    if name not in _names():
-        raise UserError(f"no weights are called {name!r}: take one of {', '.join(_names())}")
+    if name not in encoder_names():
+        raise UserError(f"no weights are called {name!r}: take one of {', '.join(encoder_names())}")
 
 
 def _how_to_get(name: str) -> str:
     entry = _entry(name)
     if entry.url is None or entry.file is None:
-        return "nobody published them, `napari-activeft weights import FILE` takes trained ones"
+        return (
+            "run `napari-activeft weights import FILE` with the file of your own training (nobody "
+            "published any)"
+        )
     return (
-        f"`napari-activeft weights fetch {name}` downloads them; {_by_hand(entry.file, entry.url)}"
+        f"run `napari-activeft weights fetch {name}` to download them; "
+        f"{_by_hand(entry.file, entry.url)}"
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 import zipfile
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -120,24 +122,82 @@ def test_numbers_that_are_not_finite_are_refused(state, tmp_path):
     assert "not finite, in classifier.norm.bias" in refusal_of(tmp_path / "file.pth")
 
 
-def test_a_training_file_with_a_pickled_configuration_is_refused_without_running_it(
-    state, tmp_path, monkeypatch
-):
-    ran = []
+def test_numbers_of_eight_bits_are_refused(state, tmp_path):
+    small = {key: weight.to(torch.float8_e4m3fn) for key, weight in state.items()}
+    torch.save({"model": small}, tmp_path / "file.pth")
+
+    told = refusal_of(tmp_path / "file.pth")
+
+    assert "stem.weight as float8_e4m3fn" in told
+    assert "float16, bfloat16, float32, float64" in told
+
+
+# -- files that would run code ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def configuration(monkeypatch) -> type:
+    """A class as trainers pickle it; it notes when it is made."""
 
     class CfgNode(dict):
+        ran: ClassVar[list[object]] = []
+
         def __setstate__(self, held):
-            ran.append(held)
+            self.ran.append(held)
 
     module = types.ModuleType("yacs.config")
     module.CfgNode = CfgNode
     CfgNode.__module__, CfgNode.__qualname__ = "yacs.config", "CfgNode"
     monkeypatch.setitem(sys.modules, "yacs", types.ModuleType("yacs"))
     monkeypatch.setitem(sys.modules, "yacs.config", module)
-    torch.save({"model": state, "config": CfgNode()}, tmp_path / "ckpt_epoch_3.pth")
+    return CfgNode
 
-    told = refusal_of(tmp_path / "ckpt_epoch_3.pth")
 
-    assert "yacs.config.CfgNode" in told
-    assert "save its weights alone" in told
-    assert not ran
+@pytest.mark.parametrize("form", ["zip", "pickle"])
+@pytest.mark.parametrize(
+    ("held", "key"),
+    [
+        (lambda state: {"model": state}, "['model']"),
+        (lambda state: {"epoch": 3, "model": state, "model_ema": dict(state)}, "['model_ema']"),
+        (lambda state: {"model": state, "model_ema": None}, "['model']"),
+        (lambda state: {"state_dict": state, "meta": {"model": "nano"}}, "['state_dict']"),
+    ],
+    ids=["model", "averaged", "averaging was off", "a name that is no weights"],
+)
+def test_a_training_file_with_a_pickled_configuration_is_refused_without_running_it(
+    held, key, form, state, tmp_path, configuration
+):
+    file = tmp_path / "ckpt_epoch_3.pth"
+    zipped = form == "zip"
+    torch.save(
+        {**held(state), "config": configuration()}, file, _use_new_zipfile_serialization=zipped
+    )
+
+    told = refusal_of(file)
+
+    assert "holds an object of yacs.config.CfgNode" in told
+    assert f"torch.load(FILE, weights_only=False){key}, NEW_FILE)" in told
+    first, *later = (told.index(way) for way in ("ask its authors", "add_safe_globals", "computer"))
+    assert first < later[0] < later[1]
+    assert not configuration.ran
+
+
+def test_a_class_that_was_called_safe_is_read(state, tmp_path, configuration):
+    torch.save({"model": state, "config": configuration()}, tmp_path / "file.pth")
+
+    with torch.serialization.safe_globals([configuration]):
+        assert load_checkpoint(tmp_path / "file.pth").keys() == state.keys()
+
+
+def test_a_file_that_starts_a_program_is_not_advised_to_be_read(state, tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return os.system, ("exit 3",)
+
+    torch.save({"model": state, "config": Attack()}, tmp_path / "file.pth")
+
+    told = refusal_of(tmp_path / "file.pth")
+
+    assert f"an object of {os.system.__module__}.system" in told
+    assert "get the file from its authors again" in told
+    assert "torch.load" not in told

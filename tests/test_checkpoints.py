@@ -8,6 +8,7 @@ from napari_activeft.models.backbone import adapt_stem
 from napari_activeft.models.checkpoints import (
     CheckpointError,
     MisfitError,
+    feature_hash,
     load_checkpoint,
     load_into,
     recognise,
@@ -145,6 +146,22 @@ def test_the_hash_of_weights_sees_numbers_names_and_types_but_not_their_order(st
     assert weight_hash({"n": torch.tensor(3), "b": torch.ones(2, dtype=torch.bfloat16)})
 
 
+def test_the_hash_of_features_is_the_same_whatever_the_head(state):
+    other = state | {"classifier.head.weight": torch.zeros(4, 192)}
+
+    assert feature_hash(other) == feature_hash(state) != weight_hash(state)
+    assert feature_hash({k: v for k, v in state.items() if "head." not in k}) == feature_hash(state)
+    assert feature_hash(state | {"classifier.norm.bias": torch.ones(192)}) != feature_hash(state)
+
+
+def test_a_kept_file_can_be_read_by_whom_the_umask_lets(state, tmp_path):
+    (tmp_path / "any").touch()
+
+    save_safetensors(state, tmp_path / "kept.safetensors")
+
+    assert (tmp_path / "kept.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
 # -- segmentation files --------------------------------------------------------------------------
 
 
@@ -178,6 +195,28 @@ def test_a_segmentation_file_fills_the_encoder_and_says_what_it_lacks(
     assert torch.equal(model.layers[3].blocks[0].op.A_logs, state["layers.3.blocks.0.op.A_logs"])
 
 
+@pytest.mark.parametrize("given", [["outnorm0.weight"], ["outnorm3.weight"]], ids=str)
+def test_half_an_output_norm_is_a_missing_weight(given, segmentation):
+    body = {key: weight for key, weight in segmentation.items() if "outnorm" not in key}
+
+    with pytest.raises(MisfitError, match=r"missing .*bias"):
+        load_into(fresh(), body | {key: segmentation[key] for key in given}, NANO)
+
+
+def test_an_output_norm_of_a_stage_that_does_not_exist_is_unexpected(segmentation):
+    odd = {"outnorm7.weight": torch.zeros(3), "outnorm7.bias": torch.zeros(3)}
+
+    with pytest.raises(MisfitError, match=r"2 weights are unexpected \(outnorm7.weight"):
+        load_into(fresh(), segmentation | odd, NANO)
+
+
+def test_a_backbone_without_the_norm_of_its_last_stage_is_refused(segmentation):
+    short = {key: weight for key, weight in segmentation.items() if "outnorm3" not in key}
+
+    with pytest.raises(MisfitError, match=r"2 weights are missing \(classifier.norm.weight"):
+        load_into(fresh(), short, NANO)
+
+
 def test_a_classification_file_fills_a_backbone_with_output_norms(state):
     model = fresh()
     del model.classifier
@@ -197,7 +236,7 @@ def test_a_classification_file_fills_a_backbone_with_output_norms(state):
 def test_a_backbone_whose_stages_lack_a_weight_is_refused(segmentation):
     del segmentation["layers.2.blocks.1.norm2.bias"]
 
-    with pytest.raises(MisfitError, match=r"1 weights are missing \(layers.2.blocks.1.norm2"):
+    with pytest.raises(MisfitError, match=r"1 weight is missing \(layers.2.blocks.1.norm2"):
         load_into(fresh(), segmentation, NANO)
 
 
@@ -296,8 +335,8 @@ def test_a_missing_an_unexpected_and_a_misshapen_weight_are_all_named(state):
         load_into(model, bad, NANO)
 
     told = str(refusal.value)
-    assert "1 weights are missing (classifier.norm.bias)" in told
-    assert "1 weights are unexpected (classifier.extra)" in told
+    assert "1 weight is missing (classifier.norm.bias)" in told
+    assert "1 weight is unexpected (classifier.extra)" in told
     assert "layers.0.blocks.0.op.Ds is (7,) where (96,) is needed" in told
     assert "nearest is vmamba_nano" in told
     assert "\n" not in told

@@ -325,6 +325,28 @@ def test_weights_are_listed_imported_and_verified(embedded, tmp_path):
     assert "SHA-256 has changed" in damaged.stdout
 
 
+def test_other_weights_of_an_encoder_replace_the_kept_ones_only_on_request(embedded, tmp_path):
+    embedded.bare("weights", "import", nano_file(tmp_path / "one.safetensors", seed=1))
+    other = nano_file(tmp_path / "two.safetensors", seed=2)
+
+    refused = embedded.bare("weights", "import", other, code=1).stderr
+
+    assert "--replace" in refused
+    assert "should not happen" not in refused
+    embedded.bare("weights", "import", other, "--replace")
+    assert "vmamba_nano: sound" in embedded.bare("weights", "verify").stdout
+
+
+def test_a_network_trained_on_other_classes_embeds(embedded, tmp_path):
+    trained = build_model("vmamba_nano", classes=4, seed=7).state_dict()
+    save_safetensors(trained, tmp_path / "trained.safetensors")
+    asked = ("embed", "--encoder", "vmamba_nano", "--size", "32")
+
+    with_other_head = embedded.json(*asked, "--weights", tmp_path / "trained.safetensors")
+
+    assert with_other_head["embedded"] == SLICES
+
+
 def test_several_channels_are_one_picture(command_line, tmp_path):
     folder = tmp_path / "images"
     for patient in range(1, 4):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from napari_activeft.models.checkpoints import MisfitError, save_safetensors
+from napari_activeft.models.checkpoints import CheckpointError, MisfitError, save_safetensors
 from napari_activeft.models.encoder_start import load_encoder
 from napari_activeft.models.registry import build_model
 from napari_activeft.models.vm_unet import vm_unet
@@ -110,11 +110,23 @@ def test_a_grey_network_answers_grey_images_as_the_file_answers_three_equal_chan
     grey, colour = (build_model("vm_unet_conv_nano", channels=k, seed=2).eval() for k in (1, 3))
     x = torch.randn(1, 1, 40, 40, generator=torch.Generator().manual_seed(0))
 
-    assert load_encoder(grey, file).stem_adapted
+    assert load_encoder(grey, {"model": file}).stem_adapted
     assert not load_encoder(colour, file).stem_adapted
 
     with torch.no_grad():
         torch.testing.assert_close(grey.pooled(x), colour.pooled(x), rtol=1e-4, atol=1e-5)
+
+
+def test_an_encoder_that_was_trained_on_grey_starts_a_colour_network_with_their_mean():
+    encoder = build_model("vmamba_nano", channels=1, seed=1).eval()
+    model = build_model("vm_unet_conv_nano", seed=3).eval()
+    x = torch.randn(1, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+
+    assert load_encoder(model, encoder.state_dict()).stem_adapted
+
+    with torch.no_grad():
+        grey = encoder.forward_features(x.mean(dim=1, keepdim=True)).pooled
+        torch.testing.assert_close(model.pooled(x), grey, rtol=1e-4, atol=1e-5)
 
 
 def test_files_and_the_other_forms_of_names_and_shapes_are_understood(tmp_path):
@@ -153,6 +165,8 @@ def broken(fault):
         state[key] = torch.zeros(3, 5)
     elif fault == "unknown":
         state["layers.0.blocks.0.op.conv2d.bias"] = torch.zeros(24)
+    elif fault == "whole numbers":
+        state[key] = torch.ones(24, 24, dtype=torch.int8)
     elif fault == "deeper":
         state["layers.1.blocks.7.norm.weight"] = torch.zeros(48)
     return state
@@ -161,10 +175,11 @@ def broken(fault):
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
-        ("missing", r"1 weights that the encoder needs are missing \(layers.0.blocks.0.op.in_proj"),
-        ("shape", r"1 are of another shape .*\(3, 5\) where \(24, 24\) is due"),
-        ("unknown", r"1 have no place in it \(layers.0.blocks.0.op.conv2d.bias"),
-        ("deeper", r"1 have no place in it \(layers.1.blocks.7.norm.weight"),
+        ("missing", r"1 weight that the encoder needs is missing \(layers.0.blocks.0.op.in_proj"),
+        ("shape", r"1 is of another shape .*\(3, 5\) where \(24, 24\) is due"),
+        ("whole numbers", r"1 is of another kind of numbers \(.*in_proj.weight is int8"),
+        ("unknown", r"1 has no place in it \(layers.0.blocks.0.op.conv2d.bias"),
+        ("deeper", r"1 has no place in it \(layers.1.blocks.7.norm.weight"),
     ],
 )
 def test_a_weight_that_does_not_fit_is_an_error_and_nothing_is_changed(fault, sentence):
@@ -186,3 +201,18 @@ def test_weights_of_another_encoder_are_refused_by_their_name(network, encoder):
 
     with pytest.raises(MisfitError, match=f"those of {encoder}"):
         load_encoder(model, weights_of(encoder))
+
+
+def test_weights_by_name_are_checked_as_those_of_a_file_are():
+    state = broken("none")
+    state["layers.0.blocks.0.op.Ds"] = torch.full((96,), float("nan"))
+
+    with pytest.raises(CheckpointError, match=r"not finite, in layers.0.blocks.0.op.Ds"):
+        load_encoder(build_model("vm_unet_conv_nano"), state)
+
+
+def test_an_encoder_in_place_of_a_network_is_refused():
+    encoder = build_model("vmamba_nano")
+
+    with pytest.raises(TypeError, match=r"a VMamba was given .* segmentation network"):
+        load_encoder(encoder, encoder.state_dict())

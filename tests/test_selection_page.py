@@ -129,6 +129,14 @@ def test_a_selection_without_features_says_what_is_missing():
     assert html.count('class="empty"') == 3
 
 
+def test_a_folder_that_all_cases_share_is_not_repeated():
+    names = ["images/scan_1", "images/scan_2"]
+    page = selection_page(SelectionPage("t", "s", names, names, [0, 1]))
+
+    assert ">scan_1<" in page
+    assert 'title="images/scan_1"' in page
+
+
 def test_a_selection_of_nothing_says_so():
     html = selection_page(SelectionPage("t", "s", names=["a"], cases=[1], picks=[]))
 

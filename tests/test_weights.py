@@ -1,21 +1,21 @@
-"""The cache of encoder weights, against a server here; nano stands for official files."""
+"""The folder of encoder weights: listed, imported, verified; nano stands for official files."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import threading
+import os
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
-from fileserver import Server
-from napari_activeft.models.checkpoints import load_checkpoint, weight_hash
+from napari_activeft.models.checkpoints import feature_hash, load_checkpoint, weight_hash
 from napari_activeft.models.published import published
 from napari_activeft.models.registry import build_model
 
-from napari_activeft import weights
-from napari_activeft.errors import Cancelled, UserError
+from napari_activeft import extras, taken_weights, weights
+from napari_activeft.errors import UserError
 from napari_activeft.kept_weights import sha256_of
 
 NANO, MICRO = "vmamba_nano", "vmamba_micro"
@@ -29,26 +29,21 @@ def official(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture
-def server(official):
-    with Server(official.read_bytes()) as made:
-        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield made
-        made.shutdown()
-        thread.join()
-
-
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("NAPARI_ACTIVEFT_WEIGHTS", str(tmp_path / "weights"))
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
     return tmp_path / "weights"
 
 
-def part_of(folder: Path) -> Path:
-    return folder / f"{NANO}.pth.part"
+def saved(folder: Path, **build: int) -> Path:
+    """Write a file as a user's own training does."""
+    path = folder / "own.pth"
+    torch.save({"model": build_model(NANO, **build).state_dict()}, path)
+    return path
+
+
+def no_room(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
 
 
 def assert_kept(kept, official: Path, folder: Path) -> None:
@@ -117,158 +112,6 @@ def test_weights_that_nobody_published_cannot_be_fetched():
         weights.fetch(NANO)
 
 
-# -- fetching ------------------------------------------------------------------------------------
-
-
-def test_a_download_is_checked_converted_and_recorded(server, official, folder):
-    steps: list[tuple[int, int]] = []
-
-    kept = weights.fetch(NANO, lambda done, total: steps.append((done, total)), server.url)
-
-    assert_kept(kept, official, folder)
-    size = official.stat().st_size
-    assert steps[0] == (0, size)
-    assert steps[-1] == (size, size)
-    assert [done for done, _ in steps] == sorted(done for done, _ in steps)
-    assert kept.source == server.url
-    (entry,) = (e for e in weights.list_weights() if e.present)
-    assert (entry.name, entry.sha256, entry.size) == (NANO, kept.sha256, kept.size)
-    assert weights.weights_path(NANO) == kept.path
-
-
-def test_what_is_there_is_not_fetched_again(server):
-    kept = weights.fetch(NANO, url=server.url)
-
-    again = weights.fetch(NANO)
-
-    assert again == dataclasses.replace(kept, already_there=True)
-    assert len(server.asked) == 1
-
-
-def test_a_cut_connection_is_gone_on_with(server, official, folder):
-    server.breaks_after = 1_000_000
-    with pytest.raises(UserError, match=r"broke off at 1000000 of .* the same command goes on"):
-        weights.fetch(NANO, url=server.url)
-    assert part_of(folder).stat().st_size == 1_000_000
-    server.breaks_after = None
-    steps: list[int] = []
-
-    kept = weights.fetch(NANO, lambda done, _: steps.append(done), server.url)
-
-    assert server.asked == [None, "bytes=1000000-"]
-    assert server.sent == official.stat().st_size
-    assert steps[0] == 1_000_000
-    assert_kept(kept, official, folder)
-
-
-def test_a_cancelled_download_keeps_what_it_has(server, official, folder):
-    def stop(done: int, _: int) -> None:
-        if done > 500_000:
-            raise Cancelled
-
-    with pytest.raises(Cancelled):
-        weights.fetch(NANO, stop, server.url)
-
-    held = part_of(folder).stat().st_size
-    assert 500_000 < held < official.stat().st_size
-    kept = weights.fetch(NANO, url=server.url)
-    assert server.asked[-1] == f"bytes={held}-"
-    assert_kept(kept, official, folder)
-
-
-def test_a_server_that_cannot_resume_starts_again(server, official, folder):
-    server.breaks_after = 1_000_000
-    with pytest.raises(UserError):
-        weights.fetch(NANO, url=server.url)
-    server.breaks_after, server.ranges = None, False
-
-    kept = weights.fetch(NANO, url=server.url)
-
-    assert_kept(kept, official, folder)
-
-
-def test_halves_of_two_versions_are_never_joined(server, official, folder):
-    server.breaks_after = 1_000_000
-    with pytest.raises(UserError):
-        weights.fetch(NANO, url=server.url)
-    part_of(folder).write_bytes(b"x" * 1_000_000)  # what the older version held
-    server.breaks_after, server.etag = None, '"two"'
-
-    kept = weights.fetch(NANO, url=server.url)
-
-    assert_kept(kept, official, folder)
-
-
-@pytest.mark.parametrize("more", [0, 10], ids=["all of it", "more than there is"])
-def test_a_part_with_nothing_left_to_fetch_is_finished(more, server, official, folder):
-    folder.mkdir()
-    part_of(folder).write_bytes(official.read_bytes() + b"x" * more)
-
-    kept = weights.fetch(NANO, url=server.url)
-
-    assert_kept(kept, official, folder)
-    assert len(server.asked) == (2 if more else 1)
-
-
-@pytest.mark.parametrize("status", [404, 403, 500])
-def test_a_refusal_of_the_server_says_what_to_do(status, server):
-    server.status = status
-
-    with pytest.raises(UserError) as refusal:
-        weights.fetch("vmamba_tiny_s1l8", url=server.url)
-
-    told = str(refusal.value)
-    assert f"{server.url} answered {status}" in told
-    assert "weights import vssm1_tiny_0230s_ckpt_epoch_264.pth" in told
-
-
-def test_no_network_says_what_to_do(server):
-    url = server.url
-    server.shutdown()
-    server.server_close()
-
-    with pytest.raises(UserError, match=r"cannot be reached .*without a network here, get"):
-        weights.fetch(NANO, url=url)
-
-
-def test_an_address_of_another_kind_is_refused(official):
-    with pytest.raises(UserError, match="is no address of the web"):
-        weights.fetch(NANO, url=official.as_uri())
-
-
-def test_a_download_that_fits_another_encoder_is_refused_and_removed(server, folder):
-    with pytest.raises(UserError, match="these are the weights of vmamba_nano"):
-        weights.fetch("vmamba_tiny_s1l8", url=server.url)
-
-    assert not list(folder.iterdir())
-
-
-def test_a_sign_in_page_in_place_of_weights_is_refused(server, folder):
-    server.content = b"<html>please sign in</html>"
-
-    with pytest.raises(UserError, match="no file of weights"):
-        weights.fetch(NANO, url=server.url)
-
-    assert not list(folder.iterdir())
-
-
-def test_a_file_that_was_put_into_the_folder_is_taken_without_a_network(
-    official, folder, monkeypatch
-):
-    entry = weights.WeightEntry(
-        NANO, "vssm_nano.pth", "https://nowhere.invalid/vssm_nano.pth", None, None, "MIT", False,
-        folder / f"{NANO}.safetensors", None, None, None,
-    )  # fmt: skip
-    monkeypatch.setattr(weights, "_entry", lambda _: entry)
-    folder.mkdir()
-    (folder / "vssm_nano.pth").write_bytes(official.read_bytes())
-
-    kept = weights.fetch(NANO)
-
-    assert kept.source == str(folder / "vssm_nano.pth")
-    assert kept.path.is_file()
-
-
 # -- importing and verifying -----------------------------------------------------------------------
 
 
@@ -294,7 +137,7 @@ def test_a_nearly_fitting_file_is_refused_with_what_it_lacks(official, tmp_path)
     del state["layers.1.blocks.0.op.Ds"]
     torch.save(state, tmp_path / "bad.pth")
 
-    with pytest.raises(UserError, match=r"1 weights are missing \(layers.1.blocks.0.op.Ds\)"):
+    with pytest.raises(UserError, match=r"1 weight is missing \(layers.1.blocks.0.op.Ds\)"):
         weights.import_file(tmp_path / "bad.pth")
 
 
@@ -305,14 +148,135 @@ def test_a_file_of_something_else_is_refused(tmp_path):
         weights.import_file(tmp_path / "other.pth")
 
 
-def test_a_segmentation_file_lacks_the_classifier_and_is_refused(official, tmp_path):
+def test_another_classifier_is_left_out_and_said(tmp_path):
+    own = saved(tmp_path, classes=4, seed=5)
+
+    kept = weights.import_file(own)
+
+    assert kept.notes == (
+        f"{own} has a classifier of its own, which was left out: vectors do without it",
+    )
+    network = build_model(NANO, seed=1)
+    assert weights.load_weights(network, kept.path, NANO).fresh
+    assert feature_hash(network.state_dict()) == feature_hash(load_checkpoint(own))
+    assert weights.verify(NANO)[0].sound
+    weights.load_weights(build_model(NANO, seed=1), own, NANO)  # as `embed --weights` does
+
+
+def test_a_segmentation_file_needs_no_classifier(official, tmp_path):
     state = load_checkpoint(official)
     body = {f"backbone.{k}": v for k, v in state.items() if not k.startswith("classifier.")}
-    norms = {f"backbone.outnorm3.{leaf}": torch.ones(192) for leaf in ("weight", "bias")}
+    norms = {
+        f"backbone.outnorm{i}.{leaf}": torch.ones(24 * 2**i)
+        for i in range(4)
+        for leaf in ("weight", "bias")
+    }
     torch.save({"state_dict": body | norms}, tmp_path / "upernet.pth")
 
-    with pytest.raises(UserError, match="comes from segmentation or detection with vmamba_nano"):
-        weights.import_file(tmp_path / "upernet.pth")
+    kept = weights.import_file(tmp_path / "upernet.pth")
+
+    assert [note.split(":")[0] for note in kept.notes] == [
+        f"{tmp_path / 'upernet.pth'} has no classifier",
+        "the norms that segmentation puts on the stages were left out",
+    ]
+    network = build_model(NANO)
+    weights.load_weights(network, kept.path, NANO)
+    assert torch.equal(network.classifier.norm.bias, torch.ones(192))
+
+
+def test_a_stem_that_was_trained_on_grey_is_kept_and_recorded(tmp_path):
+    own = saved(tmp_path, channels=1, seed=5)
+
+    kept = weights.import_file(own)
+
+    assert kept.channels == 1
+    assert kept.notes == ("these weights were trained on grey images",)
+    assert json.loads(kept.path.with_suffix(".json").read_text(encoding="utf-8"))["channels"] == 1
+    assert weights.import_file(own).channels == 1
+    grey, network = build_model(NANO, channels=1, seed=5).eval(), build_model(NANO).eval()
+    weights.load_weights(network, kept.path, NANO)
+    image = torch.randn(1, 1, 40, 40)
+    with torch.inference_mode():
+        wanted = grey.forward_features(image).pooled
+        got = network.forward_features(image.expand(-1, 3, -1, -1)).pooled
+    assert torch.allclose(got, wanted, atol=1e-5)
+
+
+def test_a_stem_of_more_channels_fits_images_of_as_many_and_no_others(tmp_path):
+    kept = weights.import_file(saved(tmp_path, channels=4, seed=5))
+
+    assert kept.channels == 4
+    weights.load_weights(build_model(NANO, channels=4), kept.path, NANO)
+    with pytest.raises(UserError, match="give images of 4 channels, or a file for 1 or 3"):
+        weights.load_weights(build_model(NANO), kept.path, NANO)
+
+
+def test_a_stem_of_more_channels_than_any_model_takes_is_a_sentence(official, tmp_path):
+    state = load_checkpoint(official)
+    state["patch_embed.0.weight"] = torch.zeros(12, 17, 3, 3)
+    torch.save(state, tmp_path / "own.pth")
+
+    with pytest.raises(UserError, match="17 input channels were asked of vmamba_nano"):
+        weights.import_file(tmp_path / "own.pth")
+
+
+def test_other_weights_are_replaced_only_where_that_is_said(official, tmp_path):
+    first = weights.import_file(official)
+    own = saved(tmp_path, seed=6)
+
+    with pytest.raises(UserError, match=r"other weights of vmamba_nano are kept .*--replace"):
+        weights.import_file(own)
+
+    assert weights.verify(NANO)[0].sound
+    assert load_checkpoint(first.path).keys() == load_checkpoint(official).keys()
+    assert weight_hash(load_checkpoint(first.path)) == first.weight_hash
+    kept = weights.import_file(own, replace=True)
+    assert not kept.already_there
+    assert kept.weight_hash == weight_hash(load_checkpoint(own)) != first.weight_hash
+
+
+def test_the_same_weights_are_there_already(official, tmp_path):
+    first = weights.import_file(official)
+    torch.save(load_checkpoint(official), tmp_path / "bare.pth")
+
+    assert weights.import_file(tmp_path / "bare.pth") == dataclasses.replace(
+        first, already_there=True
+    )
+
+
+def test_damaged_weights_make_room_for_sound_ones(official):
+    first = weights.import_file(official)
+    first.path.write_bytes(b"damaged")
+
+    assert weights.import_file(official).weight_hash == first.weight_hash
+    assert weights.verify(NANO)[0].sound
+
+
+@pytest.mark.parametrize("at", ["the weights", "the record"])
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half(at, official, folder, monkeypatch):
+    if at == "the weights":
+        monkeypatch.setattr(safetensors.torch, "save_file", no_room)
+    else:
+        monkeypatch.setattr(taken_weights, "write_record", no_room)
+
+    with pytest.raises(UserError) as refusal:
+        weights.import_file(official)
+
+    assert str(refusal.value) == (
+        f"the weights of {NANO} cannot be kept in {folder} (No space left on device): make room "
+        "there or name another folder in NAPARI_ACTIVEFT_WEIGHTS, then run the same command again"
+    )
+    assert not list(folder.iterdir())
+
+
+def test_kept_weights_can_be_read_by_others_of_a_shared_folder(official):
+    before = os.umask(0o022)
+    try:
+        kept = weights.import_file(official)
+    finally:
+        os.umask(before)
+
+    assert kept.path.stat().st_mode & 0o777 == 0o644
 
 
 def test_a_file_that_is_not_there_is_a_sentence(tmp_path):
@@ -351,6 +315,10 @@ def test_a_changed_byte_is_found(official):
 
     assert not verified.sound
     assert "SHA-256 has changed" in verified.sentence
+    assert verified.sentence.endswith(
+        f": remove {path}, then run `napari-activeft weights import FILE` with the file of your "
+        "own training (nobody published any)"
+    )
 
 
 def test_a_lost_record_is_found(official):
@@ -376,7 +344,7 @@ def test_weights_under_the_wrong_name_are_found(official, folder):
 
 
 def test_without_torch_the_list_works_and_the_rest_says_what_to_install(official, monkeypatch):
-    monkeypatch.setattr(weights, "find_spec", lambda _: None)
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
 
     assert weights.list_weights()
     with pytest.raises(UserError, match=r"pip install 'napari-activeft\[compute\]'"):

@@ -40,12 +40,15 @@ def import_(
     name: Annotated[
         str | None, typer.Option(help="The encoder it should fit; told by the file otherwise.")
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Put them in the place of other weights kept for it.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Take in a file of weights that is on this computer."""
     from napari_activeft import weights
 
-    report(weights.import_file(file, name), as_json)
+    report(weights.import_file(file, name, replace=replace), as_json)
 
 
 def verify(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from napari_activeft.errors import UserError
-from napari_activeft.models.checkpoints import weight_hash
+from napari_activeft.models.checkpoints import feature_hash
 
 SIDE = 224
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -51,7 +51,7 @@ class NetworkEncoder:
         precision: str,
     ) -> None:
         self.name, self.channels, self.side = name, channels, side
-        self.weight_hash = weight_hash(network.state_dict())
+        self.weight_hash = feature_hash(network.state_dict())
         self._network = network.to(device).eval().requires_grad_(False)
         self._device, self._precision = device, precision
         inputs = 3 if channels in (1, 3) else channels

@@ -52,7 +52,7 @@ font-size:12px;line-height:20px;min-width:20px;text-align:center;padding:0 5px}
 .thumbs li:target a{outline:3px solid var(--warm)}
 .none{display:grid;place-items:center;height:100%;color:#9aa6b5;font-size:12px}
 .bars{columns:3 260px;column-gap:32px;margin-top:12px;font-size:13px}
-.bars div{break-inside:avoid;display:grid;grid-template-columns:minmax(0,9em) 1fr 2em;gap:8px;
+.bars div{break-inside:avoid;display:grid;grid-template-columns:minmax(0,11em) 1fr 2em;gap:8px;
 align-items:center;line-height:1.75}
 .bars span{overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
 .bars i{background:var(--accent);height:9px;border-radius:2px;min-width:1px}
@@ -280,8 +280,9 @@ def _cases(about: SelectionPage) -> str:
     counts = Counter(about.cases[row] for row in about.picks)
     ranked = sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))
     most = max(counts.values(), default=1)
+    shared = _shared_folder([str(case) for case in counts])
     bars = "".join(
-        f'<div><span title="{text(case)}">{text(case)}</span>'
+        f'<div><span title="{text(case)}">{text(str(case)[shared:])}</span>'
         f'<i style="width:{100 * count / most:.0f}%"></i><b>{count}</b></div>'
         for case, count in ranked[:_BARS]
     )
@@ -290,6 +291,12 @@ def _cases(about: SelectionPage) -> str:
     if len(ranked) > _BARS:
         lead += f" Shown: the {_BARS} with the most."
     return card("Picks per case", f'<div class="bars">{bars}</div>', lead)
+
+
+def _shared_folder(names: Sequence[str]) -> int:
+    """Return how many letters of a folder all names begin with: they tell nothing apart."""
+    folders = {name.rpartition("/")[0] for name in names}
+    return len(folders.pop()) + 1 if len(folders) == 1 and "" not in folders else 0
 
 
 def _figures(figures: CoverageFigures | None) -> str:
