@@ -201,3 +201,8 @@ def check_image(x: Tensor, channels: int) -> None:
             f"the network got an input of shape {tuple(x.shape)}, but it needs (batch, {channels}, "
             "height, width): repeat or drop channels, or build it with another number of channels"
         )
+    if 0 in x.shape[2:]:
+        raise ValueError(
+            f"the network got an input of shape {tuple(x.shape)}, but an image needs at least one "
+            "pixel a side: leave out images without pixels"
+        )

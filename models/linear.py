@@ -54,13 +54,14 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 def _fits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Tell whether oneDNN computes this product, and faster."""
     return (
-        x.device.type == weight.device.type == "cpu"
+        # First: an exported graph holds torch's own operations, and none of the sizes below.
+        not torch.compiler.is_compiling()
+        and x.device.type == weight.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and (bias is None or bias.dtype == torch.float32)
         and x.numel() * weight.shape[0] >= _SMALLEST
         and x.shape[-1] == weight.shape[1]
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()  # an exported graph holds torch's own operations
         and type(x) in (Tensor, nn.Parameter)
         and available()
     )

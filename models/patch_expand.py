@@ -27,7 +27,7 @@ class PatchExpand(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, factor: int = 2) -> None:
         super().__init__()
-        self.factor = factor
+        self.factor, self.out_channels = factor, out_channels
         self.expand = Linear(channels, factor * factor * out_channels, bias=False)
         self.norm = nn.LayerNorm(out_channels, eps=NORM_EPS)
         init_linears(self)
@@ -35,9 +35,9 @@ class PatchExpand(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, h, w, c) to (b, p h, p w, e)."""
         b, h, w, _ = x.shape
-        p = self.factor
-        blocks = self.expand(x).view(b, h, w, p, p, -1).permute(0, 1, 3, 2, 4, 5)
-        finer: Tensor = self.norm(blocks.reshape(b, p * h, p * w, -1))
+        p, e = self.factor, self.out_channels
+        blocks = self.expand(x).view(b, h, w, p, p, e).permute(0, 1, 3, 2, 4, 5)
+        finer: Tensor = self.norm(blocks.reshape(b, p * h, p * w, e))
         return finer
 
     def extra_repr(self) -> str:

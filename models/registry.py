@@ -9,6 +9,7 @@ from torch import nn
 
 from . import vm_unet, vm_unet_conv, vm_unet_s1, vm_unet_v2, vmamba
 from .card import Card
+from .scan_backends import check_name
 
 __all__ = ["MODELS", "Card", "UnknownModelError", "build_model"]
 
@@ -47,7 +48,8 @@ def build_model(
     classes
         Of the output; None for the published number (1000 for an encoder).
     scan
-        Name of the scan to use, as in `selective_scan`; None leaves the choice to it.
+        Name of the scan to use, as in `selective_scan`; None leaves the choice to it. Whether it
+        can run here is asked at the first call, when the device is known.
     seed
         Of the fresh weights, which are then the same in every process; None draws from torch's
         generator as it stands. With a seed that generator is left as it was.
@@ -62,6 +64,8 @@ def build_model(
         )
     if classes is not None and classes < 1:
         raise ValueError(f"{classes} classes were asked of {name}, but a model needs at least one")
+    if scan is not None:
+        check_name(scan, "the argument scan")
     if seed is None:
         return card.build(channels=channels, classes=classes, scan=scan)
     with torch.random.fork_rng(devices=[]):

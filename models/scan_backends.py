@@ -1,8 +1,8 @@
 """Which implementation of the selective scan serves a call.
 
-An argument wins over the environment variable ``NAPARI_ACTIVEFT_SCAN`` (which `use_scan` sets for
-a while), and without either the device and the number type decide. What was asked for by name and
-cannot serve is an error, never another one in its place.
+An argument wins over `use_scan`, that over the environment variable ``NAPARI_ACTIVEFT_SCAN``, and
+without any the device, the number type and the limits of the kernels decide. What was asked for by
+name and cannot serve is an error, never another one in its place.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ import importlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
 
 VARIABLE = "NAPARI_ACTIVEFT_SCAN"
+_AUTOMATIC = "automatic"  # what `use_scan(None)` sets: the environment is not asked either
+_used: ContextVar[str | None] = ContextVar("napari_activeft_scan", default=None)
 SCANS = ("reference", "torch", "c", "triton", "mamba_ssm")
+MAX_RANKS = {"c": 256}  # of the step size's projection in a 2-D core; the others have no limit
 # By device, best first, before torch. Triton before mamba_ssm: it gives the same bits every time.
 PREFERRED = {"cpu": ("c",), "cuda": ("triton", "mamba_ssm")}
 Gradients = tuple[
@@ -83,56 +87,75 @@ def _why_unavailable(name: str) -> str | None:
 
 @contextmanager
 def use_scan(name: str | None) -> Iterator[None]:
-    """Serve every call of this process, and of processes it starts, by one scan for a while.
+    """Serve every call of this thread (or task of asyncio) by one scan for a while.
+
+    Other threads and processes, those started meanwhile too, are not touched: for them there is the
+    environment variable ``NAPARI_ACTIVEFT_SCAN``, which is read and never written.
 
     Parameters
     ----------
     name
-        Name of a scan, or None for the automatic choice.
+        Name of a scan, or None for the automatic choice, whatever the environment says.
     """
     if name is not None:
         _check_available(name, "use_scan")
-    before = os.environ.get(VARIABLE)
-    _set_variable(name)
+    token = _used.set(_AUTOMATIC if name is None else name)
     try:
         yield
     finally:
-        _set_variable(before)
+        _used.reset(token)
 
 
-def _set_variable(name: str | None) -> None:
-    if name is None:
-        os.environ.pop(VARIABLE, None)
-    else:
-        os.environ[VARIABLE] = name
-
-
-def choose_scan(asked: str | None, device: torch.device, dtype: torch.dtype) -> str:
+def choose_scan(
+    asked: str | None, device: torch.device, dtype: torch.dtype, *, rank: int = 0
+) -> str:
     """Name the scan that serves a call.
 
     Parameters
     ----------
     asked
-        Name given by the caller, None to leave the choice to the environment and the device.
+        Name given by the caller, None to leave the choice to `use_scan`, the environment and the
+        device.
     device, dtype
         Where the scan computes, and in which number type (float32 or float64).
+    rank
+        Of the step size's projection, where a 2-D core is asked for; some have a limit.
     """
-    origin = "the argument backend" if asked else f"the environment variable {VARIABLE}"
-    name = asked or os.environ.get(VARIABLE) or None
+    name, origin = _asked(asked)
     if name is None:
-        return _best_scan(device, dtype)
+        return _best_scan(device, dtype, rank)
     _check_available(name, origin)
-    misfit = _MISFITS[name](device, dtype)
+    misfit = _misfit(name, device, dtype, rank)
     if misfit is not None:
         raise ValueError(f"{origin} asks for the scan '{name}', but {misfit}")
     return name
 
 
-def _best_scan(device: torch.device, dtype: torch.dtype) -> str:
+def _asked(argument: str | None) -> tuple[str | None, str]:
+    """Return the name that is asked for, None for the automatic choice, and who asks."""
+    used = _used.get()
+    if argument:
+        return argument, "the argument backend"
+    if used is not None:
+        return None if used == _AUTOMATIC else used, "use_scan"
+    return os.environ.get(VARIABLE) or None, f"the environment variable {VARIABLE}"
+
+
+def _best_scan(device: torch.device, dtype: torch.dtype, rank: int) -> str:
     for name in PREFERRED.get(device.type, ()):
-        if _MISFITS[name](device, dtype) is None and _why_unavailable(name) is None:
+        if _misfit(name, device, dtype, rank) is None and _why_unavailable(name) is None:
             return name
     return "torch"
+
+
+def _misfit(name: str, device: torch.device, dtype: torch.dtype, rank: int) -> str | None:
+    """Say what a scan cannot take of a call, None if it can serve it."""
+    most = MAX_RANKS.get(name)
+    if most is not None and rank > most:
+        return (
+            f"it takes projections of rank up to {most}, and this one has rank {rank}: take 'torch'"
+        )
+    return _MISFITS[name](device, dtype)
 
 
 def scans_that_serve(device: torch.device, dtype: torch.dtype) -> list[str]:
@@ -162,17 +185,23 @@ def scan_report() -> tuple[dict[str, str | None], list[Served]]:
 
 
 def _served(device: str) -> Served:
-    asked = os.environ.get(VARIABLE)
+    asked, origin = _asked(None)
     try:
         scan = choose_scan(None, torch.device(device), torch.float32)
     except (RuntimeError, ValueError) as error:
         return Served(device, None, str(error))
-    return Served(device, scan, f"{VARIABLE} asks for it" if asked else "the automatic choice")
+    who = origin.removeprefix("the environment variable ")
+    return Served(device, scan, f"{who} asks for it" if asked else "the automatic choice")
+
+
+def check_name(name: str, origin: str) -> None:
+    """Refuse what is no name of a scan; whether it can run here is asked when it is used."""
+    if name not in SCANS:
+        raise ValueError(f"{origin} asks for the scan '{name}': choose one of {', '.join(SCANS)}")
 
 
 def _check_available(name: str, origin: str) -> None:
-    if name not in SCANS:
-        raise ValueError(f"{origin} asks for the scan '{name}': choose one of {', '.join(SCANS)}")
+    check_name(name, origin)
     reason = _why_unavailable(name)
     if reason is not None:
         raise RuntimeError(

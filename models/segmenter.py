@@ -81,7 +81,7 @@ class Segmenter(nn.Module, ABC):
 def repeat_grey(x: Tensor, channels: int) -> Tensor:
     """Bring images (b, 1 or k, h, w) to (b, k, h, w): grey is repeated to red, green and blue."""
     if x.dim() == 4 and x.shape[1] == 1 and channels == RGB:
-        return x.expand(-1, RGB, -1, -1)
+        x = x.expand(-1, RGB, -1, -1)
     check_image(x, channels)
     return x
 

@@ -6,6 +6,8 @@ one B and C (g divides d), h state.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import torch
 from torch import Tensor
 
@@ -38,6 +40,9 @@ def selective_scan(
     with ``h[-1] = 0``, ``y[t] = sum_n C[t] h[t] + D u[t]``, then ``y = y silu(z)``. The state is
     float32 for inputs up to float32 and float64 for float64.
 
+    Every scan has gradients; gradients of gradients only ``reference`` has, the others have no
+    formula for them and torch says so.
+
     Parameters
     ----------
     u, delta
@@ -55,8 +60,8 @@ def selective_scan(
     delta_softplus
         Whether the step size passes through softplus (linear above 20).
     backend
-        Name of the scan to use, see `available_scans`; None leaves the choice to `use_scan`, the
-        environment variable ``NAPARI_ACTIVEFT_SCAN`` or the device.
+        Name of the scan to use, see `available_scans`; None leaves the choice to `use_scan`, then
+        to the environment variable ``NAPARI_ACTIVEFT_SCAN``, then to the device.
 
     Returns
     -------
@@ -71,7 +76,7 @@ def selective_scan(
     dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
     scan = choose_scan(backend, u.device, dtype)
     if u.numel() == 0:
-        return u.clone()
+        return nothing(u, tensors.values())
     u32, delta, A, B, C = (x.to(dtype) for x in (u, delta, A, B, C))
     D, z, delta_bias = (None if x is None else x.to(dtype) for x in (D, z, delta_bias))
     if scan == "reference":  # torch's own operations: autograd and torch.export know them
@@ -82,6 +87,11 @@ def selective_scan(
         keep = torch.is_grad_enabled() and any(differentiated)
         y, _ = scan_forward(*given, delta_softplus, scan, keep)
     return y.to(u.dtype)
+
+
+def nothing(u: Tensor, tensors: Iterable[Tensor | None]) -> Tensor:
+    """Return an empty tensor like u, through which gradients of zero reach all the tensors."""
+    return u + sum(one.sum() for one in tensors if one is not None)
 
 
 def _check(tensors: dict[str, Tensor | None]) -> None:
@@ -113,10 +123,14 @@ def _check(tensors: dict[str, Tensor | None]) -> None:
                 f"{name} has the shape {tuple(tensor.shape)}, but u {mapped} with {states} states "
                 f"and {groups} groups needs {shape}"
             )
-    _check_kind(u, tensors)
+    check_kind(tensors)
 
 
-def _check_kind(u: Tensor, tensors: dict[str, Tensor | None]) -> None:
+def check_kind(tensors: Mapping[str, Tensor | None]) -> None:
+    """Refuse number types and devices that no scan takes or that differ from those of the first."""
+    leader, first = next(iter(tensors.items()))
+    if first is None:
+        return
     for name, tensor in tensors.items():
         if tensor is None:
             continue
@@ -124,11 +138,13 @@ def _check_kind(u: Tensor, tensors: dict[str, Tensor | None]) -> None:
             raise TypeError(
                 f"{name} is {tensor.dtype}, but a scan takes float16, bfloat16, float32 or float64"
             )
-        if (tensor.dtype == torch.float64) != (u.dtype == torch.float64):
+        if (tensor.dtype == torch.float64) != (first.dtype == torch.float64):
             raise TypeError(
-                f"{name} is {tensor.dtype} beside u of {u.dtype}: make all tensors float64 or none"
+                f"{name} is {tensor.dtype} beside {leader} of {first.dtype}: make all tensors "
+                "float64 or none"
             )
-        if tensor.device != u.device:
+        if tensor.device != first.device:
             raise ValueError(
-                f"{name} is on {tensor.device} and u on {u.device}: move them to one device"
+                f"{name} is on {tensor.device} and {leader} on {first.device}: move them to one "
+                "device"
             )

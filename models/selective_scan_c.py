@@ -9,8 +9,9 @@ few Python threads run them, without OpenMP. The number of threads changes no bi
 import ctypes
 import functools
 import os
+from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -147,13 +148,6 @@ def _sizes(
                 f"{name} is {tuple(tensor.shape)} beside u {sequence}, A ({d}, {n}) and {g} "
                 f"groups: it must be {wanted.get(name, sequence)}"
             )
-        if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
-            raise TypeError(
-                f"{name} is {tensor.dtype} on {tensor.device}: the C kernel takes float32 on the "
-                "CPU, choose another scan for the rest"
-            )
-        if not tensor.is_contiguous():
-            raise ValueError(f"{name} is not contiguous: call .contiguous() on it first")
     if not 1 <= n <= MAX_STATES or d % g:
         raise ValueError(
             f"{n} states and {d} channels in {g} groups were asked: the C kernel takes 1 to "
@@ -174,30 +168,63 @@ def count_tasks(sizes: dict[str, int]) -> int:
 
 
 def run(name: str, sizes: dict[str, int], tensors: Mapping[str, Tensor | None]) -> None:
-    """Run all tasks of a kernel on as many threads as torch uses; the tensors are the caller's."""
+    """Run all tasks of a kernel on as many threads as torch uses; the tensors are the caller's.
+
+    The calling thread takes its share of the work: a small call does not wait for another to wake.
+    """
     kernel = getattr(_library(), f"napari_activeft_{name}")
-    pointers = {name: t.data_ptr() for name, t in tensors.items() if t is not None}
+    pointers = {name: _pointer(name, t) for name, t in tensors.items() if t is not None}
     arguments = ctypes.byref(_Arguments(**sizes, **pointers))
     tasks, threads = count_tasks(sizes), torch.get_num_threads()
     best = _best_set()
-    pieces = min(tasks, RANGES_PER_THREAD * threads) if threads > 1 else 1
+    pieces = max(1, min(tasks, RANGES_PER_THREAD * threads)) if threads > 1 else 1
+    waiting = deque(range(pieces))
 
-    def run_range(piece: int) -> int:
-        begin, end = tasks * piece // pieces, tasks * (piece + 1) // pieces
-        return int(kernel(arguments, begin, end, best))
+    def work() -> bool:
+        failed = False
+        while waiting:
+            try:
+                piece = waiting.popleft()
+            except IndexError:  # another thread was quicker
+                break
+            begin, end = tasks * piece // pieces, tasks * (piece + 1) // pieces
+            failed |= bool(kernel(arguments, begin, end, best))
+        return failed
 
-    if pieces > 1:
-        failed = any(list(_pool(threads, os.getpid()).map(run_range, range(pieces))))
-    else:
-        failed = bool(run_range(0))
-    if failed:
+    helpers: list[Future[bool]] = []
+    started: list[Future[bool]] = []
+    try:
+        if pieces > 1:
+            pool = _pool(threads, os.getpid())
+            helpers.extend(pool.submit(work) for _ in range(min(threads, pieces) - 1))
+        failed = work()
+    finally:  # whatever happens, nobody may write into these tensors after this call
+        waiting.clear()
+        started.extend(helper for helper in helpers if not helper.cancel())
+        wait(started)
+    if failed or any(helper.result() for helper in started):
         raise MemoryError("no memory was left for the scan: lower the batch size")
 
 
-@functools.cache
+def _pointer(name: str, tensor: Tensor) -> int:
+    """Return the address of a tensor's numbers, where they lie as the kernel reads them."""
+    if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+        raise TypeError(
+            f"{name} is {tensor.dtype} on {tensor.device}: the C kernel takes float32 on the CPU, "
+            "choose another scan for the rest"
+        )
+    if not tensor.is_contiguous():
+        raise ValueError(f"{name} is not contiguous: call .contiguous() on it first")
+    return tensor.data_ptr()
+
+
+@functools.lru_cache(maxsize=1)
 def _pool(threads: int, _process: int) -> ThreadPoolExecutor:
-    """Keep one pool a process: threads do not survive a fork."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="scan")
+    """Keep one pool: of this process, as threads do not survive a fork, and for one number.
+
+    Threads of a pool that was replaced end when its last call is done and lets go of it.
+    """
+    return ThreadPoolExecutor(threads - 1, thread_name_prefix="scan")
 
 
 def _file() -> Path | None:

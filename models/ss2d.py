@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .scan_backends import choose_scan
-from .selective_scan import selective_scan
+from .selective_scan import MAX_STATES, check_kind, nothing, selective_scan
 
 DIRECTIONS = 4
 Core = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -42,7 +42,8 @@ def ss2d(
     Every scan serves: ``c`` does all of it in one fused call, ``torch`` with the channels innermost
     all along, the others are composed of torch's products and one `selective_scan` over the four
     orders. The projections are in x's number type
-    (in float32 with ``c``), the states in float32, or float64 for float64.
+    (in float32 with ``c``), the states in float32, or float64 for float64. An empty map gives an
+    empty map, and gradients of zero.
 
     Parameters
     ----------
@@ -57,22 +58,32 @@ def ss2d(
     A_logs, Ds
         Shape (4 d, n) and (4 d,), direction by direction.
     backend
-        Name of the scan to use, as in `selective_scan`.
+        Name of the scan to use, as in `selective_scan`; the automatic choice knows the limits of
+        the cores (``c`` takes ranks up to 256).
 
     Returns
     -------
     y
         Shape (b, h, w, d).
     """
-    _check(x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds)
-    scan = choose_scan(
-        backend, x.device, torch.float64 if x.dtype == torch.float64 else torch.float32
-    )
+    tensors = {
+        "x": x,
+        "x_proj_weight": x_proj_weight,
+        "dt_projs_weight": dt_projs_weight,
+        "dt_projs_bias": dt_projs_bias,
+        "A_logs": A_logs,
+        "Ds": Ds,
+    }
+    _check(tensors)
+    states, rank = A_logs.shape[1], dt_projs_weight.shape[2]
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    scan = choose_scan(backend, x.device, dtype, rank=rank)
+    if x.numel() == 0:
+        return nothing(x, tensors.values())
     fused = _fused_core(scan)
     if fused is not None:
         return fused(x, x_proj_weight, dt_projs_weight, dt_projs_bias, A_logs, Ds)
     b, h, w, d = x.shape
-    states, rank = A_logs.shape[1], dt_projs_weight.shape[2]
     projected = _project(x, x_proj_weight.to(x.dtype))
     low, B, C = torch.split_with_sizes(projected, [rank, states, states], dim=2)
     y = selective_scan(
@@ -133,38 +144,32 @@ def _merge(y: Tensor, h: int, w: int) -> Tensor:
     return (by_row + by_column).contiguous()
 
 
-def _check(
-    x: Tensor,
-    x_proj_weight: Tensor,
-    dt_projs_weight: Tensor,
-    dt_projs_bias: Tensor,
-    A_logs: Tensor,
-    Ds: Tensor,
-) -> None:
-    """Refuse shapes that do not fit, in one sentence."""
+def _check(tensors: dict[str, Tensor]) -> None:
+    """Refuse shapes, number types and devices that do not fit, in one sentence."""
+    x, A_logs, dt_projs_weight = (tensors[name] for name in ("x", "A_logs", "dt_projs_weight"))
     if x.dim() != 4 or A_logs.dim() != 2 or dt_projs_weight.dim() != 3:
         raise ValueError(
             "the 2-D core needs x (b, h, w, d), A_logs (4 d, n) and dt_projs_weight (4, d, r), got "
             f"{tuple(x.shape)}, {tuple(A_logs.shape)} and {tuple(dt_projs_weight.shape)}"
         )
     d, n, rank = x.shape[3], A_logs.shape[1], dt_projs_weight.shape[2]
-    for name, weight, shape in (
-        ("x_proj_weight", x_proj_weight, (DIRECTIONS, rank + 2 * n, d)),
-        ("dt_projs_weight", dt_projs_weight, (DIRECTIONS, d, rank)),
-        ("dt_projs_bias", dt_projs_bias, (DIRECTIONS, d)),
-        ("A_logs", A_logs, (DIRECTIONS * d, n)),
-        ("Ds", Ds, (DIRECTIONS * d,)),
-    ):
-        if weight.shape != shape:
+    if not 1 <= n <= MAX_STATES:
+        raise ValueError(
+            f"A_logs {tuple(A_logs.shape)} has {n} states a channel, but a scan takes 1 to "
+            f"{MAX_STATES}: build the layer with another number"
+        )
+    shapes = (
+        x.shape,
+        (DIRECTIONS, rank + 2 * n, d),
+        (DIRECTIONS, d, rank),
+        (DIRECTIONS, d),
+        (DIRECTIONS * d, n),
+        (DIRECTIONS * d,),
+    )
+    for (name, tensor), shape in zip(tensors.items(), shapes, strict=True):
+        if tensor.shape != shape:
             raise ValueError(
-                f"{name} has the shape {tuple(weight.shape)}, but a map of {d} channels with {n} "
+                f"{name} has the shape {tuple(tensor.shape)}, but a map of {d} channels with {n} "
                 f"states and rank {rank} needs {shape}"
             )
-        if (weight.dtype == torch.float64) != (x.dtype == torch.float64):
-            raise TypeError(
-                f"{name} is {weight.dtype} beside x of {x.dtype}: make all tensors float64 or none"
-            )
-        if weight.device != x.device:
-            raise ValueError(
-                f"{name} is on {weight.device} and x on {x.device}: move them to one device"
-            )
+    check_kind(tensors)

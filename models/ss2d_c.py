@@ -14,10 +14,11 @@ from torch import Tensor
 
 from . import selective_scan_c
 from .linear import product
+from .scan_backends import MAX_RANKS
 from .selective_scan_c import MAX_STATES, STEPS
 
 DIRECTIONS = 4
-MAX_RANK = 256
+MAX_RANK = MAX_RANKS["c"]
 
 
 def ss2d_c(

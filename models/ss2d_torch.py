@@ -54,9 +54,10 @@ def _in_order(*maps: Tensor) -> Tensor:
 
 def _merge(y: Tensor, h: int, w: int) -> Tensor:
     """Bring sequences (b, 4, l, d) back to the map and sum them: (b, h, w, d)."""
+    b = y.shape[0]  # len() would fix it in an exported graph
     rows, columns = (y[:, :2] + y[:, 2:].flip(2)).unbind(1)
-    by_column = columns.reshape(len(y), w, h, -1).transpose(1, 2)
-    return rows.reshape(len(y), h, w, -1) + by_column
+    by_column = columns.reshape(b, w, h, -1).transpose(1, 2)
+    return rows.reshape(b, h, w, -1) + by_column
 
 
 def _as_scanned(

@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .backbone import Backbone, PatchEmbed, Stage, conv_stem, gated_stages, stages
+from .backbone import Backbone, PatchEmbed, Stage, check_image, conv_stem, gated_stages, stages
 from .card import Card
 from .layers import NORM_EPS, init_linears
+from .linear import Linear
 
 CLASSES = 1000  # of ImageNet-1k
+SMALLEST_V0 = 32  # pixels a side from which the first generation's last map has one pixel
 
 
 class Features(NamedTuple):
@@ -52,7 +55,7 @@ class Classifier(nn.Module):
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels, eps=NORM_EPS)
-        self.head = nn.Linear(channels, classes)
+        self.head = Linear(channels, classes)
         init_linears(self)
 
 
@@ -94,6 +97,10 @@ class VMamba(Backbone):
 class VMambaV0(Backbone):
     """First-generation VMamba; its norm and head lie at the top, as in its published weights.
 
+    Its stem and reductions round sizes down, so that nothing would be left of an image below
+    32 x 32 pixels. Such an image is first continued to 32 rows and columns by repeating its last
+    row and column; its maps are those of the continued image. Larger images are not touched.
+
     Parameters
     ----------
     patch_embed
@@ -123,6 +130,11 @@ class VMambaV0(Backbone):
 
     def forward_features(self, x: Tensor) -> Features:
         """Map images (b, k, h, w) to the stages' maps and the pooled vector."""
+        check_image(x, self.channels)
+        h, w = x.shape[2:]
+        if h < SMALLEST_V0 or w < SMALLEST_V0:
+            missing = max(SMALLEST_V0 - h, 0), max(SMALLEST_V0 - w, 0)
+            x = F.pad(x, (0, missing[1], 0, missing[0]), mode="replicate")
         return _features(self.stage_maps(x), self.norm)
 
 

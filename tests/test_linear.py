@@ -94,6 +94,17 @@ def test_an_exported_layer_holds_torchs_own_operations():
     torch.testing.assert_close(exported.module()(x), layer(x))
 
 
+def test_an_exported_layer_takes_any_number_of_rows(monkeypatch):
+    monkeypatch.setattr(linear_module, "_SMALLEST", 100)
+    layer, rows = Linear(5, 4), torch.export.Dim("rows", min=1, max=1000)
+
+    exported = torch.export.export(layer, (torch.randn(6, 5),), dynamic_shapes=({0: rows},))
+
+    for m in (1, 2, 900):
+        x = torch.randn(m, 5)
+        torch.testing.assert_close(exported.module()(x), layer(x))
+
+
 def test_the_layer_has_the_names_and_values_of_torchs_own():
     torch.manual_seed(0)
     ours = Linear(5, 4)

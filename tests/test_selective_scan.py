@@ -1,6 +1,7 @@
 """Every selective scan against the plain recurrence, and the choice between them."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -197,10 +198,33 @@ def test_one_group_needs_no_axis(scan):
 
 @pytest.mark.parametrize("scan", SCANS)
 @pytest.mark.parametrize("empty", [{"b": 0}, {"steps": 0}])
-def test_an_empty_input_gives_an_empty_output(scan, empty):
+def test_an_empty_input_gives_an_empty_output_and_gradients_of_zero(scan, empty):
     tensors = arguments(**empty, dtype=torch.float32)
+    leaves = {name: t.requires_grad_() for name, t in tensors.items()}
 
-    assert selective_scan(**tensors, backend=scan).shape == tensors["u"].shape
+    y = selective_scan(**leaves, backend=scan)
+    y.sum().backward()
+
+    assert y.shape == leaves["u"].shape
+    for name, leaf in leaves.items():
+        assert leaf.grad is not None, name
+        assert torch.equal(leaf.grad, torch.zeros_like(leaf)), name
+
+
+def test_the_reference_can_be_differentiated_twice():
+    tensors = arguments(dtype=torch.float64)
+    u = tensors["u"].requires_grad_()
+
+    y = selective_scan(**tensors, backend="reference")
+    (first,) = torch.autograd.grad(y.pow(2).sum(), u, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), u)
+
+    # y is linear in u, y = M u: first = 2 M' y and second = 2 M' M 1.
+    with torch.no_grad():
+        of_ones = selective_scan(**tensors | {"u": torch.ones_like(u)}, backend="reference")
+    again = selective_scan(**tensors, backend="reference")
+    (expected,) = torch.autograd.grad(again, u, 2 * of_ones)
+    torch.testing.assert_close(second, expected)
 
 
 @pytest.mark.parametrize("scan", FAST)
@@ -353,6 +377,23 @@ def test_a_setting_ends_with_its_block_even_after_an_error():
     with pytest.raises(ValueError, match="warp"), use_scan("reference"):
         choice("warp")
     assert scan_backends.VARIABLE not in os.environ
+
+
+def test_a_setting_is_of_its_thread_and_leaves_the_environment_alone(monkeypatch):
+    monkeypatch.setenv(scan_backends.VARIABLE, "reference")
+    before = dict(os.environ)
+
+    with use_scan("torch"), ThreadPoolExecutor(1) as other:
+        assert dict(os.environ) == before
+        assert other.submit(choice).result() == "reference"
+        assert choice() == "torch"
+    assert choice() == "reference"
+
+
+def test_the_report_names_a_setting_as_what_asks():
+    with use_scan("torch"):
+        _, (cpu, *_rest) = scan_backends.scan_report()
+    assert cpu == ("cpu", "torch", "use_scan asks for it")
 
 
 def test_an_unknown_scan_is_an_error_that_lists_the_known(monkeypatch):

@@ -1,5 +1,9 @@
 """The C kernel against a float64 loop: values, every gradient, threads, extremes."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -240,3 +244,62 @@ def test_a_wrong_shape_type_or_layout_is_refused():
 def test_more_states_than_the_kernel_holds_are_refused():
     with pytest.raises(ValueError, match="1 to 64 states"):
         selective_scan_c.forward(*inputs((1, 4, 40, 65, 1)).values(), True)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "kind", "sentence"),
+    [
+        (torch.zeros(1, 4, 40, dtype=torch.float64), TypeError, "u is torch.float64 on cpu"),
+        (torch.zeros(1, 4, 40, device="meta"), TypeError, "u is torch.float32 on meta"),
+        (torch.zeros(1, 40, 4).mT, ValueError, "u is not contiguous"),
+    ],
+)
+def test_no_pointer_to_other_memory_reaches_the_kernel(tensor, kind, sentence):
+    sizes = {"b": 1, "d": 4, "l": 40, "n": 1, "g": 1, "softplus": 1}
+
+    with pytest.raises(kind, match=sentence):
+        selective_scan_c.run("scan_forward", sizes, {"u": tensor, "y": torch.zeros(1, 4, 40)})
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_call_without_tasks_does_nothing(threads):
+    given, before = inputs((2, 4, 40, 1, 1)), torch.get_num_threads()
+    empty = {name: t if name in ("A", "D", "delta_bias") else t[:0] for name, t in given.items()}
+    try:
+        torch.set_num_threads(threads)
+        y, _ = selective_scan_c.forward(*empty.values(), True)
+    finally:
+        torch.set_num_threads(before)
+
+    assert y.shape == (0, 4, 40)
+
+
+def test_one_pool_of_threads_is_kept_however_many_numbers_were_used():
+    given, before = inputs((2, 300, 70, 4, 2)), torch.get_num_threads()
+
+    def alive():
+        return {one.name for one in threading.enumerate() if one.name.startswith("scan")}
+
+    try:
+        for count in (2, 5, 3, 2):
+            torch.set_num_threads(count)
+            selective_scan_c.forward(*given.values(), True)
+            until = time.monotonic() + 10
+            while len(alive()) > count and time.monotonic() < until:
+                time.sleep(0.01)
+            assert 1 <= len(alive()) <= count
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_callers_with_other_numbers_of_threads_do_not_disturb_each_other():
+    given = inputs((2, 300, 70, 4, 2))
+    expected, _ = selective_scan_c.forward(*given.values(), True)
+
+    def scan(count):
+        torch.set_num_threads(count)  # of this thread
+        found = [selective_scan_c.forward(*given.values(), True)[0] for _ in range(20)]
+        return all(torch.equal(one, expected) for one in found)
+
+    with ThreadPoolExecutor(3) as callers:
+        assert all(callers.map(scan, (2, 3, 4)))

@@ -5,9 +5,11 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from napari_activeft.models.scan_backends import scans_that_serve
+from napari_activeft.models import scan_backends
+from napari_activeft.models.scan_backends import scans_that_serve, use_scan
 from napari_activeft.models.ss2d import ss2d
 from napari_activeft.models.ss2d_torch import core_forward
+from torch.export import Dim
 
 SCANS = scans_that_serve(torch.device("cpu"), torch.float32)
 NAMES = ("x", "x_proj_weight", "dt_projs_weight", "dt_projs_bias", "A_logs", "Ds")
@@ -172,6 +174,83 @@ def test_float64_beside_float32_is_refused_by_name(name):
 
     with pytest.raises(TypeError, match=f"{name} is torch.float64 beside x of torch.float32"):
         ss2d(**tensors)
+
+
+@pytest.mark.parametrize("scan", [None, *SCANS])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_number_type_that_no_scan_computes_in_is_refused_by_name(scan, dtype, name):
+    tensors = {key: t.float() for key, t in zip(NAMES, arguments(), strict=True)}
+    tensors[name] = tensors[name].to(dtype)
+
+    with pytest.raises(TypeError, match=f"{name} is {dtype}, but a scan takes float16"):
+        ss2d(**tensors, backend=scan)
+
+
+@pytest.mark.parametrize("scan", [None, *SCANS])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_tensor_without_memory_is_refused_by_name(scan, name):
+    tensors = {key: t.float() for key, t in zip(NAMES, arguments(), strict=True)}
+    tensors[name] = tensors[name].to("meta")
+
+    with pytest.raises(ValueError, match=r"is on .* and x on .*: move them to one device"):
+        ss2d(**tensors, backend=scan)
+
+
+@pytest.mark.parametrize("scan", [None, *SCANS])
+@pytest.mark.parametrize("states", [0, 65])
+def test_states_that_no_scan_holds_are_refused(scan, states):
+    with pytest.raises(ValueError, match=f"{states} states a channel, but a scan takes 1 to 64"):
+        ss2d(*(t.float() for t in arguments(n=states)), backend=scan)
+
+
+@pytest.mark.parametrize("scan", SCANS)
+@pytest.mark.parametrize("empty", [{"b": 0}, {"h": 0}, {"w": 0}, {"h": 0, "w": 0}, {"d": 0}])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_empty_map_gives_an_empty_map_and_gradients_of_zero(scan, empty, threads):
+    leaves = [t.float().requires_grad_() for t in arguments(**empty)]
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        y = ss2d(*leaves, backend=scan)
+        y.sum().backward()
+    finally:
+        torch.set_num_threads(before)
+
+    assert y.shape == leaves[0].shape
+    for name, leaf in zip(NAMES, leaves, strict=True):
+        assert leaf.grad is not None, name
+        assert torch.equal(leaf.grad, torch.zeros_like(leaf)), name
+
+
+@pytest.mark.skipif("c" not in SCANS, reason="the C kernel was not built")
+def test_the_automatic_choice_leaves_a_rank_beyond_the_kernel_to_torch(monkeypatch):
+    monkeypatch.delenv(scan_backends.VARIABLE, raising=False)
+    tensors = [t.float() for t in arguments(rank=257)]
+
+    assert torch.equal(ss2d(*tensors), ss2d(*tensors, backend="torch"))
+    with pytest.raises(ValueError, match=r"backend asks for the scan 'c', but .*rank 257"):
+        ss2d(*tensors, backend="c")
+    with pytest.raises(ValueError, match="use_scan asks for the scan 'c', but"), use_scan("c"):
+        ss2d(*tensors)
+
+
+@pytest.mark.parametrize("scan", [name for name in SCANS if name in ("torch", "c")])
+def test_export_takes_maps_of_any_batch_and_size(scan):
+    class Core(torch.nn.Module):
+        def forward(self, *tensors):
+            return ss2d(*tensors, backend=scan)
+
+    _, *weights = (t.float() for t in arguments())
+    free = ({0: Dim("b"), 1: Dim("h"), 2: Dim("w")}, *[None] * len(weights))
+
+    program = torch.export.export(
+        Core(), (torch.randn(2, 5, 6, 4), *weights), dynamic_shapes=(free,)
+    )
+
+    for sides in ((2, 5, 6), (3, 9, 2), (7, 4, 33)):
+        x = torch.randn(*sides, 4)
+        torch.testing.assert_close(program.module()(x, *weights), Core()(x, *weights))
 
 
 @pytest.mark.skipif("c" not in SCANS, reason="the C kernel was not built")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from napari_activeft.models import scan_backends
 from napari_activeft.models.backbone import adapt_stem, drop_path_rates
 from napari_activeft.models.layers import DropPath, PatchMerging
 from napari_activeft.models.registry import MODELS, UnknownModelError, build_model
@@ -12,6 +13,7 @@ from napari_activeft.models.ss2d_layer import SS2D
 from napari_activeft.models.vmamba import Size, build_vmamba, build_vmamba_v0
 from napari_activeft.models.vss_block import GatedVSSBlock, VSSBlock
 from torch import nn
+from torch.export import Dim
 from torch.nn import functional as F
 
 SMALL = Size((1, 1, 2, 1), 16, 0.2, 1.0)
@@ -52,11 +54,36 @@ def test_a_single_pixel_is_enough_for_the_second_generation():
     assert model(torch.randn(1, 3, 1, 1)).shape == (1, 2)
 
 
-def test_an_image_too_small_for_the_first_generation_is_a_sentence():
-    model = build_vmamba_v0(SMALL, classes=2).eval()
+@pytest.mark.parametrize("sides", [(1, 1), (3, 5), (31, 31), (15, 55), (40, 2)])
+def test_an_image_too_small_for_the_first_generation_is_continued_at_its_edge(sides):
+    model, x = build_vmamba_v0(SMALL, classes=2).eval(), torch.randn(2, 3, *sides)
+    rows, columns = (torch.arange(max(side, 32)).clamp(max=side - 1) for side in sides)
 
+    with torch.inference_mode():
+        assert torch.equal(model(x), model(x[:, :, rows][..., columns]))
+        assert all(min(made.shape[2:]) >= 1 for made in model.forward_features(x).maps)
+
+
+def test_a_map_too_small_to_merge_is_a_sentence():
     with pytest.raises(ValueError, match="at least 2 x 2, got 1 x 6: give the network a larger"):
-        model(torch.randn(1, 3, 15, 55))
+        PatchMerging(4)(torch.randn(1, 1, 6, 4))
+
+
+def test_an_image_without_pixels_is_a_sentence(build):
+    with pytest.raises(ValueError, match=r"\(1, 3, 0, 10\), but an image needs at least one pixel"):
+        build()(torch.randn(1, 3, 0, 10))
+
+
+def test_an_empty_batch_gives_no_logits_and_gradients_of_zero(build):
+    model = build(classes=5).train()
+
+    logits = model(torch.randn(0, 3, 64, 64))
+    logits.sum().backward()
+
+    assert logits.shape == (0, 5)
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert not parameter.grad.any(), name
 
 
 def test_a_batch_gives_what_single_images_give(build):
@@ -173,6 +200,29 @@ def test_channels_and_classes_out_of_range_are_refused(wrong, told):
         build_model("vmamba_nano", **wrong)
 
 
+@pytest.mark.parametrize("name", ["vm_unet_nano", "vm_unet_v2_nano", "vm_unet_conv_nano"])
+def test_a_segmentation_network_takes_an_empty_batch_and_refuses_an_empty_image(name):
+    model = build_model(name, classes=2, seed=0).eval()
+
+    assert model(torch.randn(0, 3, 40, 64)).shape == (0, 2, 40, 64)
+    with pytest.raises(ValueError, match="an image needs at least one pixel"):
+        model(torch.randn(1, 1, 0, 64))
+
+
+@pytest.mark.parametrize("name", ["vmamba_nano", "vm_unet_nano"])
+def test_an_unknown_scan_is_refused_when_the_model_is_built(name):
+    with pytest.raises(ValueError, match="asks for the scan 'warp': choose one of reference"):
+        build_model(name, scan="warp")
+
+
+def test_a_scan_that_is_not_there_may_be_named_when_a_model_is_built(monkeypatch):
+    monkeypatch.setattr(scan_backends, "_why_unavailable", lambda name: "gone")
+
+    model = build_model("vmamba_nano", scan="mamba_ssm")
+
+    assert {part.scan for part in model.modules() if isinstance(part, SS2D)} == {"mamba_ssm"}
+
+
 def test_every_card_stands_under_its_name():
     for name, card in MODELS.items():
         assert card.name == name
@@ -279,3 +329,19 @@ def test_export_traces_an_encoder_to_one_graph():
     exported = torch.export.export(model, (x,))
 
     assert torch.allclose(exported.module()(x), model(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("scan", ["torch", "c"])
+@pytest.mark.parametrize("free", [{0: "b"}, {0: "b", 2: "h", 3: "w"}])
+def test_one_exported_graph_takes_batches_and_images_of_any_size(scan, free):
+    if available_scans()[scan] is not None:
+        pytest.skip(f"the scan {scan} is not available here: {available_scans()[scan]}")
+    model = build_model("vmamba_nano", classes=3, scan=scan, seed=0).eval()
+    sides = {axis: Dim(name, min=1 if axis == 0 else 33) for axis, name in free.items()}
+
+    exported = torch.export.export(model, (torch.randn(2, 3, 64, 96),), dynamic_shapes=(sides,))
+
+    for shape in ((3, 3, 64, 96), (5, 3, 33, 161)):
+        x = torch.randn([side if i in free else (2, 3, 64, 96)[i] for i, side in enumerate(shape)])
+        with torch.no_grad():
+            assert torch.allclose(exported.module()(x), model(x), atol=1e-5)
