@@ -3,18 +3,23 @@
 All with random weights, 224 x 224, float32, in one process with the same threads; the networks take
 turns and medians are shown. The other two come from the package transformers
 (``pip install -e '.[bench]'``); ConvNeXt is also timed in the memory format that suits it best.
-``floor`` is the time of VMamba-S's matrix products alone, on tensors of their shapes.
+The rivals are timed as they come, and with their linear layers computed by `models/linear.py`.
+``floor`` is the time of VMamba-S's matrix products alone, on tensors of their shapes, by either
+library.
 ``--profile`` adds the shares of the operations.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from types import MethodType
 
 import torch
+from napari_activeft.models.linear import Linear, product
 from napari_activeft.models.registry import build_model
 from napari_activeft.models.scan_backends import available_scans
 from napari_activeft.models.ss2d_layer import SS2D
@@ -45,9 +50,19 @@ def rivals() -> dict[str, Run]:
     last = ConvNextModel(ConvNextConfig(**sizes)).eval().to(memory_format=torch.channels_last)
     return {
         "Swin-S": swin,
+        "Swin-S, our linear layers": with_our_layers(copy.deepcopy(swin)),
         "ConvNeXt-S": convnext,
         "ConvNeXt-S, channels last": lambda x: last(x.to(memory_format=torch.channels_last)),
+        "ConvNeXt-S, our linear layers": with_our_layers(copy.deepcopy(convnext)),
     }
+
+
+def with_our_layers(network: nn.Module) -> nn.Module:
+    """Let a network's linear layers compute as ours do."""
+    for module in network.modules():
+        if type(module) is nn.Linear:
+            module.forward = MethodType(Linear.forward, module)
+    return network
 
 
 def products(network: nn.Module, x: Tensor) -> list[tuple[int, int, int]]:
@@ -74,13 +89,13 @@ def products(network: nn.Module, x: Tensor) -> list[tuple[int, int, int]]:
     return found
 
 
-def floor_of(network: nn.Module, x: Tensor) -> Run:
+def floor_of(network: nn.Module, x: Tensor, multiply: Callable[[Tensor, Tensor], Tensor]) -> Run:
     """Return a run of a network's matrix products and nothing else."""
     operands = [(torch.randn(m, k), torch.randn(k, n)) for m, k, n in products(network, x)]
 
     def run(_: Tensor) -> None:
         for a, b in operands:
-            torch.mm(a, b)
+            multiply(a, b)
 
     return run
 
@@ -130,7 +145,8 @@ def main() -> None:
     networks = {scan: build_model(name, scan=scan, seed=0).eval() for scan in scans}
     runs: dict[str, Run] = {f"VMamba-S, scan {scan}": run for scan, run in networks.items()}
     runs |= rivals()
-    runs["floor"] = floor_of(networks[scans[0]], x)
+    runs["floor, MKL"] = floor_of(networks[scans[0]], x, torch.mm)
+    runs["floor, oneDNN"] = floor_of(networks[scans[0]], x, product)
     times: dict[str, list[float]] = {}
     for key, seconds in turns(runs, x, options.rounds):
         times.setdefault(key, []).append(seconds)
