@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import torch
 from napari_activeft.models.registry import build_model
@@ -69,6 +69,16 @@ def busy(step: Step, rounds: int) -> None:
     print(f"quiet {quiet:.2f} s, beside a busy process {beside:.2f} s: {beside / quiet:.2f} x")
 
 
+def high_water_mark() -> int:
+    """Return the most MiB that this process held; Linux only, 0 elsewhere.
+
+    `resource.getrusage` will not do: a child inherits its parent's mark.
+    """
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) // 1024 for line in lines if "VmHWM" in line), 0)
+
+
 def peak_memory(name: str, scan: str) -> int:
     """Return the MiB that a process of its own uses at most for two steps."""
     command = [sys.executable, __file__, "--memory", name, scan]
@@ -90,7 +100,7 @@ def main() -> None:
     if options.memory:
         step = Step(*options.memory)
         step(), step()
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        print(high_water_mark())
         return
     scans = [scan for scan in options.scans if available_scans()[scan] is None]
     print("| network | scan | step | reference / step | test slice | peak memory |")
