@@ -28,21 +28,21 @@ from napari_activeft.comparison_tables import (
 from napari_activeft.feature_sets import FeatureSet
 from napari_activeft.selection import SELECTORS, select
 from napari_activeft.selection.coverage import CoverageMeter
-from napari_activeft.settings import ActiveFTSettings
+from napari_activeft.settings import ActiveFTSettings, SelectSettings
 
 HERE = Path(__file__).parent
 BUDGETS = (0.01, 0.02, 0.05, 0.1, 0.2)
 OURS = "activeft"
 # The same method, so neither a rival of the default nor of itself.
 VARIANTS = (OURS, "activeft, plain")
-PLAIN = ActiveFTSettings(cover_cases=False, reweight=0.0)
+PLAIN = SelectSettings(activeft=ActiveFTSettings(cover_cases=False, reweight=0.0))
 OUTSIDERS = ("TypiClust", "ProbCover", "CoreSet")
 
 
 def contenders(wanted: Sequence[str]) -> dict[str, Choose]:
     """Return every selector that works on features alone, ours first, and the outsiders."""
     found = {name: choose_by(name) for name, entry in SELECTORS.items() if not entry.needs_scores}
-    found["activeft, plain"] = choose_by(OURS, options=PLAIN)
+    found["activeft, plain"] = choose_by(OURS, PLAIN)
     if find_spec("skactiveml"):
         found |= {f"skactiveml {name}": partial(_skactiveml, name) for name in OUTSIDERS}
     return {name: choose for name, choose in found.items() if not wanted or name in wanted}
@@ -153,13 +153,14 @@ def main() -> None:
         # 1 % of a small pool may be no slice: one is the least.
         sizes = sorted({max(1, round(share * len(pool.vectors))) for share in options.budgets})
         print(f"{pool.name}: {pool.vectors.shape}, budgets {sizes}", flush=True)
+        found = contenders(options.selectors)
         compare(
             [pool],
-            contenders(options.selectors),
+            found,
             sizes,
             range(options.seeds),
             options.out,
-            reference=OURS,
+            reference=OURS if OURS in found else next(iter(found)),
         )
     print_summary(write_tables(read_cells(options.out / "cells.csv"), OURS, options.out))
 

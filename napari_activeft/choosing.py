@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,15 @@ from napari_activeft.annotation_db import NewRound, SliceRow, Store, pool_checks
 from napari_activeft.errors import OnProgress, UserError, no_progress
 from napari_activeft.project import Project
 from napari_activeft.results import SelectResult
-from napari_activeft.round_report import RoundPicture, measured, write_page
+from napari_activeft.round_report import (
+    MODEST,
+    RoundPicture,
+    fresh_notes,
+    measured,
+    rendered,
+    solver_notes,
+    write_page,
+)
 from napari_activeft.selection import SELECTORS, Caps, Selection
 from napari_activeft.selection import select as choose
 from napari_activeft.settings import SelectSettings
@@ -60,25 +68,31 @@ def open_round(
     if offer.embedding is not None:
         report["random_weights"] = offer.embedding.random_weights
     picture: RoundPicture | None = None
+    labelled = sorted(offer.labelled)
     if offer.vectors is not None:
-        picture = measured(offer.pool, offer.vectors, selection.rows, sorted(offer.labelled))
+        fresh = _fresh(offer, budget, settings, on_progress)
+        picture = measured(offer.pool, offer.vectors, selection.rows, labelled, fresh, on_progress)
         report["coverage"] = picture.as_json()
+        report["against_fresh"] = picture.against_fresh
     chosen = [offer.pool[row] for row in selection.rows]
-    stored = project.store.add_round(
-        NewRound(
-            selector=settings.selector,
-            budget=budget,
-            seed=settings.seed,
-            settings=settings.model_dump(mode="json"),
-            pool_checksum=pool_checksum(offer.pool),
-            report=report | {"gains": selection.gains.tolist()},
-            slice_ids=[row.slice_id for row in chosen],
-            encoder=offer.embedding.encoder if offer.embedding else None,
-            weight_hash=offer.embedding.weight_hash if offer.embedding else None,
-        ),
-        project.actor,
+    asked = NewRound(
+        selector=settings.selector,
+        budget=budget,
+        seed=settings.seed,
+        settings=settings.model_dump(mode="json"),
+        pool_checksum=pool_checksum(offer.pool),
+        report=report | {"gains": selection.gains.tolist()},
+        slice_ids=[row.slice_id for row in chosen],
+        encoder=offer.embedding.encoder if offer.embedding else None,
+        weight_hash=offer.embedding.weight_hash if offer.embedding else None,
     )
-    page = write_page(project, stored, offer.pool, selection, offer.vectors, picture)
+    shown = (asked, offer.pool, labelled, selection, offer.vectors, picture)
+    number = len(project.store.rounds()) + 1
+    html = rendered(project, number, *shown)
+    stored = project.store.add_round(asked, project.actor)
+    if stored.number != number:  # somebody else's round came between
+        html = rendered(project, stored.number, *shown)
+    page = write_page(project, stored.number, html)
     return SelectResult(
         round=stored.number,
         selector=settings.selector,
@@ -91,7 +105,8 @@ def open_round(
         encoder=offer.embedding.encoder if offer.embedding else None,
         random_weights=offer.embedding.random_weights if offer.embedding else False,
         rw1=picture.figures.rw1 if picture else None,
-        converged=bool(report.get("converged", True)),
+        against_fresh=picture.against_fresh if picture else None,
+        notes=tuple(solver_notes(report) + fresh_notes(picture, len(labelled))),
         page=page,
     )
 
@@ -139,6 +154,23 @@ def _chosen(
         options=settings.activeft,
         on_progress=on_progress,
     )
+
+
+def _fresh(
+    offer: Offer, budget: int, settings: SelectSettings, on_progress: OnProgress
+) -> NDArray[np.int64] | None:
+    """Choose as many slices as are asked in all, as if none had been asked before.
+
+    None where none had, where that takes too long, or where the caps forbid it.
+    """
+    total = budget + len(offer.labelled)
+    if not offer.labelled or len(offer.pool) * total > MODEST:
+        return None
+    try:
+        unasked = replace(offer, labelled=frozenset())
+        return _chosen(unasked, total, settings, on_progress).rows
+    except UserError:
+        return None
 
 
 def _masses(pool: Sequence[SliceRow], emptiness: float) -> NDArray[np.float64]:

@@ -1,8 +1,9 @@
 """Selectors against each other on pools of features.
 
 A cell is one selector on one pool with one budget and one seed. Each cell is written to
-``cells.csv`` as it comes, and a later run with the same folder skips what is there. Differences
-from a reference selector are paired by seed and carry bootstrap intervals.
+``cells.csv`` as it comes, and a later run with the same folder skips what is there, if it was made
+under the same settings by the same version. Differences from a reference selector are paired by
+seed and carry bootstrap intervals.
 """
 
 from __future__ import annotations
@@ -19,35 +20,33 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from napari_activeft import __version__
 from napari_activeft.comparison_tables import (
     Cell,
     Comparison,
     append_cell,
+    changed_settings,
     read_cells,
+    settings_hash,
     summarise,
     write_summary,
 )
 from napari_activeft.errors import OnProgress, UserError, no_progress
 from napari_activeft.feature_sets import FeatureSet
-from napari_activeft.selection.candidates import Caps
+from napari_activeft.select_arguments import select_arguments
 from napari_activeft.selection.coverage import CoverageMeter
-from napari_activeft.settings import ActiveFTSettings, Budget
+from napari_activeft.settings import Budget, SelectSettings
 
 Choose = Callable[[FeatureSet, int, int], Sequence[int] | NDArray[np.integer[Any]]]
 """A selector: a pool, a budget and a seed to ranked rows."""
 
 
-def choose_by(
-    selector: str,
-    *,
-    caps: Caps | None = None,
-    options: ActiveFTSettings | None = None,
-    device: str = "cpu",
-) -> Choose:
-    """Return the package's selector of this name as a contender; what is given goes to `select`."""
+def choose_by(selector: str, settings: SelectSettings = SelectSettings()) -> Choose:
+    """Return the package's selector of this name as a contender, with the settings of `select`."""
     from napari_activeft.selection import select
 
     def choose(pool: FeatureSet, budget: int, seed: int) -> NDArray[np.int64]:
+        own = settings.model_copy(update={"selector": selector, "seed": seed})
         return select(
             pool.vectors,
             budget,
@@ -55,11 +54,7 @@ def choose_by(
             groups=pool.groups,
             cases=pool.cases,
             positions=pool.positions,
-            selector=selector,
-            seed=seed,
-            caps=caps or Caps(),
-            options=options,
-            device=device,
+            **select_arguments(own, pool.emptiness),
         ).rows
 
     return choose
@@ -74,6 +69,7 @@ def compare(
     *,
     reference: str = "activeft",
     draws: int = 50,
+    settings: SelectSettings = SelectSettings(),
     on_progress: OnProgress = no_progress,
 ) -> Comparison:
     """Run every selector on every pool with every budget and seed, and write the tables.
@@ -91,31 +87,41 @@ def compare(
         The selector that the others are set against.
     draws
         Random draws behind rW1.
+    settings
+        How the named selectors choose; budget, selector, seed and encoder are of no account.
 
     Raises
     ------
     UserError
-        If there is nothing to compare, two pools bear one name, or a folder cannot be written.
+        If there is nothing to compare, the reference does not take part, two pools bear one name,
+        or a folder cannot be written.
     """
-    contenders = _contenders(selectors)
-    plan = _plan(pools, contenders, budgets, seeds)
+    contenders = _contenders(selectors, settings)
+    plan = _plan(pools, contenders, budgets, seeds, reference)
     path = _folder(out) / "cells.csv"
     cells = {cell.name: cell for cell in read_cells(path)}
+    conditions = (draws, settings_hash(settings), __version__)
     wanted: list[Cell] = []
+    reused, warm = 0, set[str]()
     measured: FeatureSet | None = None
     for at, (pool, name, budget, seed) in enumerate(plan):
-        cell = cells.get((pool.digest, name, budget, seed))
-        if cell is None:
+        cell = cells.get((pool.digest, name, budget, seed, *conditions))
+        if cell is not None:
+            reused += 1
+        else:
             if measured is not pool:
                 measured, meter = pool, _meter(pool, draws, cells.values())
-            cell = _run(pool, name, contenders[name], budget, seed, meter)
+            if name not in warm:
+                warm.add(name)
+                contenders[name](_warm_up_pool(pool), 2, 0)
+            cell = _run(pool, name, contenders[name], budget, seed, meter, settings)
             append_cell(path, cell)
         wanted.append(cell)
         on_progress(at + 1, len(plan))
-    return write_tables(wanted, reference, out)
+    return write_tables(wanted, reference, out, reused)
 
 
-def write_tables(cells: Sequence[Cell], reference: str, out: Path) -> Comparison:
+def write_tables(cells: Sequence[Cell], reference: str, out: Path, reused: int = 0) -> Comparison:
     """Summarise cells and write ``summary.csv`` and ``comparison.html`` into a folder."""
     from napari_activeft.reports.comparison_page import comparison_page
 
@@ -127,13 +133,16 @@ def write_tables(cells: Sequence[Cell], reference: str, out: Path) -> Comparison
         out / "cells.csv",
         out / "summary.csv",
         out / "comparison.html",
+        reused,
     )
     write_summary(made.summary_csv, standings)
     made.page.write_text(comparison_page(made), encoding="utf-8")
     return made
 
 
-def _contenders(selectors: Sequence[str] | Mapping[str, Choose]) -> dict[str, Choose]:
+def _contenders(
+    selectors: Sequence[str] | Mapping[str, Choose], settings: SelectSettings
+) -> dict[str, Choose]:
     if isinstance(selectors, Mapping):
         return dict(selectors)
     from napari_activeft.selection import SELECTORS
@@ -143,7 +152,7 @@ def _contenders(selectors: Sequence[str] | Mapping[str, Choose]) -> dict[str, Ch
             raise UserError(
                 f"the selector {name!r} is not known: choose among {', '.join(SELECTORS)}"
             )
-    return {name: choose_by(name) for name in selectors}
+    return {name: choose_by(name, settings) for name in selectors}
 
 
 def _plan(
@@ -151,11 +160,17 @@ def _plan(
     contenders: Mapping[str, Choose],
     budgets: Sequence[str | float | Budget],
     seeds: Sequence[int],
+    reference: str,
 ) -> list[tuple[FeatureSet, str, int, int]]:
     if not (pools and contenders and budgets and seeds):
         raise UserError(
             f"{len(pools)} feature files, {len(contenders)} selectors, {len(budgets)} budgets and "
             f"{len(seeds)} seeds were given: give at least one of each"
+        )
+    if reference not in contenders:
+        raise UserError(
+            f"the reference {reference!r} is not among the selectors {', '.join(contenders)}: add "
+            "it to them, or set them against one of these with --reference"
         )
     names = [pool.name for pool in pools]
     if len(set(names)) < len(names):
@@ -199,8 +214,20 @@ def _meter(pool: FeatureSet, draws: int, known: Iterable[Cell]) -> CoverageMeter
     return meter
 
 
+def _warm_up_pool(pool: FeatureSet) -> FeatureSet:
+    """Return 12 rows: what loads and compiles on the first call does so here, untimed."""
+    size = pool.vectors.shape[1]
+    return FeatureSet.of("warm-up", np.random.default_rng(0).normal(size=(12, size)))
+
+
 def _run(
-    pool: FeatureSet, name: str, choose: Choose, budget: int, seed: int, meter: CoverageMeter
+    pool: FeatureSet,
+    name: str,
+    choose: Choose,
+    budget: int,
+    seed: int,
+    meter: CoverageMeter,
+    settings: SelectSettings,
 ) -> Cell:
     with growing_memory() as peak:
         start = time.perf_counter()
@@ -209,7 +236,19 @@ def _run(
     if len(rows) != budget:
         raise ValueError(f"{name} chose {len(rows)} rows instead of {budget}: mend the selector")
     figures = meter.figures(rows)
-    return Cell(pool.name, pool.digest, name, budget, seed, seconds, peak[0], figures)
+    return Cell(
+        pool.name,
+        pool.digest,
+        name,
+        budget,
+        seed,
+        seconds,
+        peak[0],
+        figures,
+        changed_settings(settings),
+        settings_hash(settings),
+        __version__,
+    )
 
 
 @contextmanager

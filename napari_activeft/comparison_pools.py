@@ -34,6 +34,8 @@ def feature_sets(project: Project | None, settings: CompareSettings) -> list[Fea
         )
     pool = project.store.pool_slices()
     names = list(dict.fromkeys(one.encoder for one in embeddings(project)))
+    if settings.encoder is not None:
+        names = [settings.encoder]  # what it lacks, `load_vectors` says
     if not names:
         raise UserError("no slice was embedded yet: run `napari-activeft embed`")
     return [

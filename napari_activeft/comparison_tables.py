@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from napari_activeft.errors import UserError
 from napari_activeft.selection.coverage import CoverageFigures
+from napari_activeft.settings import SelectSettings
 
 METRICS = (
     "rw1",
@@ -28,8 +31,14 @@ METRICS = (
     "adjacent_share",
     "empty_share",
     "seconds",
-    "peak_mib",
+    "grew_by_mib",
 )
+LEAST_SEEDS = 5
+"""An interval from fewer seeds would say little: none is given."""
+
+_NOT_OF_A_CELL = {"budget", "selector", "seed", "encoder"}
+_NEW_COLUMNS = ("settings", "settings_hash", "version")
+_VERSION_BEFORE = "0.1.0"  # of cells that do not say theirs
 _RESAMPLES = 10_000
 
 
@@ -44,9 +53,14 @@ class Cell:
     selector, budget, seed
         What ran; the budget is in slices.
     seconds, peak_mib
-        Of the choice alone; the memory is what the process grew by at most.
+        Of the choice alone. The memory is what the process grew by at most: less than the choice
+        took where earlier cells left memory to it.
     figures
         Coverage of the picks.
+    settings, settings_hash
+        Which settings of `select` were not the defaults, and a hash of them all.
+    version
+        Of this program.
     """
 
     features: str
@@ -57,15 +71,20 @@ class Cell:
     seconds: float
     peak_mib: float
     figures: CoverageFigures
+    settings: str
+    settings_hash: str
+    version: str
 
     @property
-    def name(self) -> tuple[str, str, int, int]:
-        """Return what tells cells of one comparison apart."""
-        return self.digest, self.selector, self.budget, self.seed
+    def name(self) -> tuple[str, str, int, int, int, str, str]:
+        """Return what tells cells apart: what ran on what, and under which conditions."""
+        conditions = (self.figures.draws, self.settings_hash, self.version)
+        return self.digest, self.selector, self.budget, self.seed, *conditions
 
     def metric(self, name: str) -> float:
         """Return one of `METRICS`; NaN where it was not measured."""
-        value = getattr(self if name in ("seconds", "peak_mib") else self.figures, name)
+        own = {"seconds": self.seconds, "grew_by_mib": self.peak_mib}
+        value = own[name] if name in own else getattr(self.figures, name)
         return float("nan") if value is None else float(value)
 
 
@@ -79,7 +98,8 @@ class Standing:
         By metric, over the seeds.
     excess, low, high
         By how much its mean rW1 exceeds the reference's, as a share of it, and the 95 % interval
-        by paired bootstrap over the seeds; NaN without the reference.
+        by paired bootstrap over the seeds. All NaN without the reference; the interval is NaN from
+        fewer than 5 seeds, and where the seed changed neither of both.
     """
 
     features: str
@@ -94,7 +114,10 @@ class Standing:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` hands back: the cells, their summary, and the files that hold them."""
+    """What `compare` hands back: the cells, their summary, and the files that hold them.
+
+    Of the cells, ``reused`` were there from earlier runs under the same settings.
+    """
 
     reference: str
     cells: list[Cell]
@@ -102,6 +125,7 @@ class Comparison:
     cells_csv: Path
     summary_csv: Path
     page: Path
+    reused: int = 0
 
 
 def summarise(cells: Sequence[Cell], reference: str) -> list[Standing]:
@@ -118,6 +142,8 @@ def summarise(cells: Sequence[Cell], reference: str) -> list[Standing]:
         against = runs.get((features, budget, reference), {})
         pairs = [(by_seed[s].figures.w1, against[s].figures.w1) for s in by_seed if s in against]
         interval = paired_excess(pairs) if pairs else (float("nan"),) * 3
+        if len(set(pairs)) == 1:
+            interval = (interval[0], float("nan"), float("nan"))
         found.append(Standing(features, selector, budget, len(by_seed), means, *interval))
     return found
 
@@ -127,13 +153,16 @@ def paired_excess(
 ) -> tuple[float, float, float]:
     """Return by how much the first of each pair exceeds the second: mean, and 95 % interval.
 
-    The mean is that of the firsts over that of the seconds, less 1; pairs are drawn together.
+    The mean is that of the firsts over that of the seconds, less 1; pairs are drawn together. The
+    interval is NaN for fewer than 5 pairs.
     """
     values = np.asarray(pairs, dtype=np.float64)
-    drawn = np.random.default_rng(seed).integers(0, len(values), (_RESAMPLES, len(values)))
-    sums = values[drawn].sum(axis=1)
     whole = values.sum(axis=0)
     excess = _over(whole[:1], whole[1:])[0]
+    if len(values) < LEAST_SEEDS:
+        return float(excess), float("nan"), float("nan")
+    drawn = np.random.default_rng(seed).integers(0, len(values), (_RESAMPLES, len(values)))
+    sums = values[drawn].sum(axis=1)
     low, high = np.quantile(_over(sums[:, 0], sums[:, 1]), (0.025, 0.975))
     return float(excess), float(low), float(high)
 
@@ -144,8 +173,22 @@ def _over(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np
     return np.where(equal, 0.0, first / np.where(second > 0, second, np.nan) - 1)
 
 
+def settings_hash(settings: SelectSettings) -> str:
+    """Return 12 digits of the SHA-256 of what settings say beside budget, selector and seed."""
+    said = json.dumps(settings.model_dump(exclude=_NOT_OF_A_CELL), sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:12]
+
+
+def changed_settings(settings: SelectSettings) -> str:
+    """Return the settings that are not the defaults as JSON; nothing where all are."""
+    changed = settings.model_dump(exclude=_NOT_OF_A_CELL, exclude_defaults=True)
+    return json.dumps(changed, sort_keys=True) if changed else ""
+
+
 def read_cells(path: Path) -> list[Cell]:
     """Return the cells that a ``cells.csv`` holds.
+
+    Cells of a table without settings and version count as made under the defaults.
 
     Raises
     ------
@@ -156,7 +199,7 @@ def read_cells(path: Path) -> list[Cell]:
     if not lines:
         return []
     reader = csv.DictReader(lines)
-    if tuple(reader.fieldnames or ()) != _columns():
+    if tuple(reader.fieldnames or ()) not in (_columns(), _old_columns()):
         raise UserError(
             f"{path} does not hold the columns of a comparison of this version: name another "
             "folder, or remove the file"
@@ -165,14 +208,23 @@ def read_cells(path: Path) -> list[Cell]:
 
 
 def _columns() -> tuple[str, ...]:
-    own = [field.name for field in dataclasses.fields(Cell) if field.name != "figures"]
+    return (*_old_columns(), *_NEW_COLUMNS)
+
+
+def _old_columns() -> tuple[str, ...]:
+    own = [field.name for field in _own_fields() if field.name not in _NEW_COLUMNS]
     return (*own, *(field.name for field in dataclasses.fields(CoverageFigures)))
+
+
+def _own_fields() -> list[dataclasses.Field[Any]]:
+    return [field for field in dataclasses.fields(Cell) if field.name != "figures"]
 
 
 def append_cell(path: Path, cell: Cell) -> None:
     """Add a line to a ``cells.csv``; what a killed process left of one is cut off."""
     flat = dataclasses.asdict(cell)
     flat |= flat.pop("figures")
+    _add_new_columns(path)
     whole = len(_whole_lines(path))
     with path.open("a", newline="", encoding="utf-8") as file:
         file.truncate(whole)
@@ -182,13 +234,32 @@ def append_cell(path: Path, cell: Cell) -> None:
         writer.writerow(flat)
 
 
+def _add_new_columns(path: Path) -> None:
+    """Name the new columns in the header of an older table; its lines stay as they are."""
+    header, _, lines = _whole_lines(path).partition(b"\n")
+    if header.decode("utf-8").strip() != ",".join(_old_columns()):
+        return
+    fresh = path.with_suffix(".part")
+    fresh.write_bytes(",".join(_columns()).encode() + b"\n" + lines)
+    fresh.replace(path)
+
+
 def _whole_lines(path: Path) -> bytes:
     content = path.read_bytes() if path.exists() else b""
     return content[: content.rfind(b"\n") + 1]
 
 
 def _cell(row: Mapping[str, str]) -> Cell:
-    own = {f.name: _value(row[f.name], str(f.type)) for f in dataclasses.fields(Cell)[:-1]}
+    # A line of an older table, or of an older program that still runs, ends before these.
+    before = {
+        "settings": "",
+        "settings_hash": settings_hash(SelectSettings()),
+        "version": _VERSION_BEFORE,
+    }
+    own: dict[str, Any] = {
+        f.name: _value(row[f.name], str(f.type)) if row.get(f.name) else before.get(f.name)
+        for f in _own_fields()
+    }
     figures = {
         f.name: _value(row[f.name], str(f.type)) for f in dataclasses.fields(CoverageFigures)
     }

@@ -47,7 +47,8 @@ def pick_device(asked: str) -> torch.device:
 def pick_precision(asked: str, device: torch.device) -> str:
     """Return ``"float32"`` or ``"bfloat16"``; ``"auto"`` is the faster one that is safe.
 
-    That is bfloat16 on GPUs and on CPUs with AMX tiles; CPUs without these are slower with it.
+    That is bfloat16 on GPUs and CPUs that compute in it (AMX tiles or AVX-512 BF16); others are
+    slower with it.
 
     Raises
     ------
@@ -63,9 +64,16 @@ def pick_precision(asked: str, device: torch.device) -> str:
                 "bfloat16 was asked, but this GPU does not compute in it: take --precision float32"
             )
         return "bfloat16" if asked == "auto" and native else asked.replace("auto", "float32")
-    if asked == "auto" and device.type == "cpu" and torch.cpu._is_amx_tile_supported():
+    if asked == "auto" and device.type == "cpu" and _cpu_computes_in_bfloat16():
         return "bfloat16"
     return asked.replace("auto", "float32")
+
+
+def _cpu_computes_in_bfloat16() -> bool:
+    import torch
+
+    questions = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in questions)
 
 
 def free_bytes(device: torch.device) -> int:

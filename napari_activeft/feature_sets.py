@@ -107,10 +107,12 @@ class FeatureSet:
 
     @cached_property
     def digest(self) -> str:
-        """First 16 digits of the SHA-256 of vectors, outside vectors and the rows' names."""
+        """First 16 digits of the SHA-256 of vectors, outside vectors, emptiness and names."""
         summed = hashlib.sha256(np.ascontiguousarray(self.vectors).tobytes())
         if self.outside is not None:
             summed.update(np.ascontiguousarray(self.outside).tobytes())
+        if self.emptiness is not None:
+            summed.update(np.ascontiguousarray(self.emptiness, dtype=np.float64).tobytes())
         rows = zip(self.keys, self.groups, self.cases, self.positions, strict=True)
         summed.update("\n".join(repr(row) for row in rows).encode())
         return summed.hexdigest()[:16]

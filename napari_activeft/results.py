@@ -122,8 +122,12 @@ class SelectResult:
     rw1
         Exact W1 between the pool and all slices asked so far, over that of random draws; below 1
         is better than random.
-    converged
-        Whether the solver reached its tolerance.
+    against_fresh
+        W1 between the pool and all slices asked so far, over that of a fresh selection of as many;
+        None where none was made.
+    notes
+        What else there is to know: stages of the solver that fell short, and the comparison with
+        a fresh selection.
     page
         The report.
     """
@@ -139,7 +143,8 @@ class SelectResult:
     encoder: str | None
     random_weights: bool
     rw1: float | None
-    converged: bool
+    against_fresh: float | None
+    notes: tuple[str, ...]
     page: Path
 
 

@@ -192,8 +192,8 @@ def _(result: SelectResult) -> None:
             f"  all slices asked so far stand for the pool {_against_random(result.rw1)} "
             f"(W1 {result.rw1:.3f} of random)"
         )
-    if not result.converged:
-        warn("the transport was not solved to its tolerance: see the report")
+    for note in result.notes:
+        out.print(f"  note: {escape(note)}")
     out.print(f"  report: {escape(str(result.page))}")
     out.print("next: `napari-activeft next --annotator NAME --out FOLDER` hands them out")
 
@@ -202,16 +202,24 @@ def _(result: SelectResult) -> None:
 def _(result: Comparison) -> None:
     table = _table("vectors", "budget", "selector", "W1 of random", f"over {result.reference}")
     for row in result.standings:
-        interval = f"{row.excess:+.1%} ({row.low:+.1%} to {row.high:+.1%})"
+        known = row.excess == row.excess and row.selector != result.reference
+        excess = f"{row.excess:+.1%}" if known else ""
+        if known and row.low == row.low:
+            excess += f" ({row.low:+.1%} to {row.high:+.1%})"
         table.add_row(
             escape(row.features),
             str(row.budget),
             row.selector,
             f"{row.means['rw1']:.3f}",
-            interval if row.excess == row.excess else "",
+            excess,
         )
     tables.print(table)
-    out.print("lower is better; 1.0 is as good as a random draw; 95 % intervals over the seeds")
+    out.print(
+        "lower is better; 1.0 is as good as a random draw; in brackets 95 % intervals over the "
+        "seeds, from 5 seeds on"
+    )
+    if result.reused:
+        out.print(f"{result.reused} of {len(result.cells)} cells reused from earlier runs")
     out.print(f"report: {escape(str(result.page))}")
 
 

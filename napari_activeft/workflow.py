@@ -218,6 +218,7 @@ def compare(
         out,
         reference=settings.reference,
         draws=settings.draws,
+        settings=settings.choice,
         on_progress=on_progress,
     )
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import ot
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
+from activeftmaking import chosen, keys, patients, unit, w1
 
 from napari_activeft.errors import Cancelled
 from napari_activeft.selection import activeft as module
@@ -20,39 +16,8 @@ from napari_activeft.selection.candidates import Candidates, Caps
 from napari_activeft.selection.ranking import rank
 from napari_activeft.selection.reaching import cases_of_a_draw
 from napari_activeft.selection.swaps import Block, BlockSearch
-from napari_activeft.settings import ActiveFTSettings
 
 torch.set_num_threads(1)
-
-
-def unit(vectors):
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-
-
-def patients(rng, cases=14, slices=12, d=12):
-    """Slices of one case lie on a short curve of their own, neighbours near to one another."""
-    along = np.linspace(-1.0, 1.0, slices)[:, None]
-    curves = [
-        rng.normal(size=d) + along * rng.normal(size=d) + 0.1 * rng.normal(size=(slices, d))
-        for _ in range(cases)
-    ]
-    return unit(np.concatenate(curves)), np.repeat(np.arange(cases), slices)
-
-
-def keys(n):
-    return [f"slice {row:05d}" for row in range(n)]
-
-
-def w1(vectors, rows, weights=None):
-    n, k = len(vectors), len(rows)
-    masses = np.full(n, 1 / n) if weights is None else weights
-    return float(ot.emd2(masses, np.full(k, 1 / k), costs_of(vectors, np.arange(n), rows)))
-
-
-def chosen(vectors, budget, groups=None, options=None, **more):
-    settings = ActiveFTSettings(**(options or {}))
-    more.setdefault("keys", keys(len(vectors)))
-    return select(vectors, budget, groups=groups, selector="activeft", options=settings, **more)
 
 
 def test_its_picks_are_nearer_to_the_pool_than_those_of_any_rival(rng):
@@ -67,18 +32,20 @@ def test_its_picks_are_nearer_to_the_pool_than_those_of_any_rival(rng):
             assert ours < w1(vectors, rows), (budget, rival)
 
 
-def test_no_single_exchange_makes_its_picks_nearer(rng):
-    vectors = unit(rng.normal(size=(24, 5)))
-    found = chosen(vectors, 4, options={"cover_cases": False, "tries": 1000})
-    rows = list(found.rows)
+@pytest.mark.parametrize(("n", "k", "neighbours", "slack"), [(24, 4, 12, 0.0), (48, 12, 4, 0.01)])
+def test_no_single_exchange_makes_its_picks_much_nearer(rng, n, k, neighbours, slack):
+    vectors = unit(rng.normal(size=(n, 5)))
+    options = {"cover_cases": False, "tries": 1000, "neighbours": neighbours}
+    rows = list(chosen(vectors, k, options=options).rows)
 
     best = min(
         w1(vectors, np.array([*rows[:at], other, *rows[at + 1 :]]))
-        for at in range(4)
-        for other in set(range(24)) - set(rows)
+        for at in range(k)
+        for other in set(range(n)) - set(rows)
     )
 
-    assert w1(vectors, np.array(rows)) <= best + 1e-9
+    # Picks in blocks of 4 of 12: an exchange across blocks may be left, but next to no gain.
+    assert w1(vectors, np.array(rows)) <= best * (1 + slack) + 1e-9
 
 
 def test_the_objective_reported_is_the_distance_from_pool_to_picks(rng):
@@ -89,24 +56,14 @@ def test_the_objective_reported_is_the_distance_from_pool_to_picks(rng):
     report = found.report
     assert report["objective"] == pytest.approx(w1(vectors, found.rows), abs=1e-6)
     assert report["objective"] < report["objective_of_snapped"]
-    assert report["plan"] == "exact"
-    assert report["marginal_error"] < 1e-9
-    assert set(report["entropic"]) >= {"converged", "marginal_error", "epsilon", "steps", "chunks"}
-
-
-@hypothesis_settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 10_000), lam=st.sampled_from([0.0, 0.2]), listed=st.booleans())
-def test_the_objective_never_rises(seed, lam, listed):
-    rng = np.random.default_rng(seed)
-    vectors = unit(rng.normal(size=(40, 4)))
-    with pytest.MonkeyPatch.context() as patch:
-        if listed:
-            patch.setattr(plans, "EXACT_PAIRS", 0)
-        report = chosen(vectors, 9, seed=seed, options={"lam": lam}).report
-
-    trace = report["objective_trace"]
-    assert trace  # one entry where the first set cannot be improved
-    assert all(after <= before + 1e-9 for before, after in pairwise(trace))
+    assert report["plan"]["kind"] == "exact"
+    assert report["plan"]["marginal_error"] < 1e-9
+    entropic = report["entropic"]
+    assert set(entropic) >= {"converged", "marginal_error", "epsilon", "steps", "chunks"}
+    assert entropic["converged"]
+    assert entropic["marginal_error"] <= entropic["tolerance"]
+    assert report["search_finished"]
+    assert report["converged"]
 
 
 class Anything:
@@ -205,7 +162,11 @@ def test_caps_hold_after_all_exchanges(rng, caps):
     for volume in set(volumes[rows]):
         inside = np.sort(places[rows[volumes[rows] == volume]])
         assert (np.diff(inside) >= caps.gap).all()
-    assert found.report["objective"] <= found.report["objective_of_snapped"]
+    ask = {"cases": cases, "positions": places, "caps": caps}
+    snapped, improved = (
+        chosen(vectors, 20, volumes, {"walks": walks, "starts": 1}, **ask).rows for walks in (0, 12)
+    )
+    assert w1(vectors, improved) < w1(vectors, snapped)
 
 
 def test_it_reaches_as_many_cases_as_a_stratified_draw(rng):
@@ -287,16 +248,6 @@ def test_dear_slices_are_avoided_where_others_serve(rng):
     assert costs[cheap].mean() < costs[plain].mean()
 
 
-def test_a_small_rho_lets_picks_stand_for_unequal_shares(rng):
-    vectors = unit(np.concatenate([rng.normal(size=(90, 6)) * 0.05 + 1, rng.normal(size=(30, 6))]))
-
-    def mean_distance(rho):
-        rows = chosen(vectors, 12, options={"rho": rho}).rows
-        return costs_of(vectors, np.arange(120), rows).min(axis=1).mean()
-
-    assert mean_distance(0.01) < mean_distance(float("inf"))
-
-
 def test_on_large_pools_lists_axes_and_samples_stand_in(rng, monkeypatch):
     vectors, cases = patients(rng, d=80)
     exact = w1(vectors, chosen(vectors, 24, cases).rows)
@@ -309,8 +260,22 @@ def test_on_large_pools_lists_axes_and_samples_stand_in(rng, monkeypatch):
     many = chosen(vectors, 24, cases)
 
     assert found.report["entropic"] | {"rows": 80, "numbers": 64} == found.report["entropic"]
-    assert found.report["plan"] == "lists"
+    assert found.report["plan"]["kind"] == "lists"
     assert w1(vectors, many.rows) < 1.05 * exact
+
+
+def test_equal_vectors_rank_by_row_and_gain_nothing_twice(rng):
+    same = unit(np.tile(rng.normal(size=(1, 300)), (9, 1)))
+    order, gains = rank(same, np.full(9, 1 / 9), np.array([7, 2, 4]), np.array([], dtype=int))
+
+    assert list(order) == [2, 4, 7]
+    assert gains[0] == pytest.approx(2.0, abs=1e-12)
+    assert list(gains[1:]) == [0.0, 0.0]
+
+    twice = np.tile(unit(rng.normal(size=(20, 300))), (2, 1))
+    order, gains = rank(twice, np.full(40, 1 / 40), np.arange(40), np.array([], dtype=int))
+    assert sorted(order[:20]) == list(range(20))
+    assert list(gains[20:]) == [0.0] * 20
 
 
 @pytest.mark.parametrize(("n", "k"), [(1, 1), (2, 1), (7, 7), (30, 29)])

@@ -1,17 +1,22 @@
 """Selectors compared: resumable cells, paired intervals, tables and a page."""
 
 import csv
+import dataclasses
+import json
+import time
 
 import numpy as np
 import pytest
 from pagereading import browser, in_browser, read_page, see_self_contained
+from pydantic import ValidationError
 
 from napari_activeft.comparison import choose_by, compare
 from napari_activeft.comparison_tables import paired_excess, read_cells, summarise
 from napari_activeft.errors import UserError
 from napari_activeft.feature_sets import FeatureSet
-from napari_activeft.selection import select
+from napari_activeft.selection import Caps, select
 from napari_activeft.selection.coverage import coverage
+from napari_activeft.settings import CompareSettings, SelectSettings
 
 
 @pytest.fixture
@@ -44,13 +49,15 @@ def test_a_second_run_takes_what_is_there_and_runs_the_rest(pool, tmp_path):
     asked = []
 
     def first(pool, budget, seed):
-        asked.append((budget, seed))
+        if pool.name != "warm-up":
+            asked.append((budget, seed))
         return range(budget)
 
-    run(pool, tmp_path, {"random": first}, seeds=[0, 1])
+    whole = run(pool, tmp_path, {"random": first}, seeds=[0, 1])
     again = run(pool, tmp_path, {"random": first}, seeds=[0, 1, 2])
 
     assert asked == [(4, 0), (4, 1), (8, 0), (8, 1), (4, 2), (8, 2)]
+    assert (whole.reused, again.reused) == (0, 4)
     assert read_cells(tmp_path / "cells.csv") == sorted(again.cells, key=lambda c: c.seed == 2)
 
 
@@ -69,7 +76,7 @@ def test_random_draws_of_an_earlier_run_are_not_measured_again(pool, tmp_path, m
     run(pool, tmp_path, ["random"])
     monkeypatch.setattr("napari_activeft.selection.coverage.CoverageMeter.drawn", None)
 
-    made = run(pool, tmp_path, ["stratified_random"])
+    made = run(pool, tmp_path, ["stratified_random"], reference="stratified_random")
 
     assert (
         made.cells[0].figures.random_w1 == read_cells(tmp_path / "cells.csv")[0].figures.random_w1
@@ -87,24 +94,137 @@ def test_other_vectors_of_the_same_name_are_run_afresh(pool, tmp_path):
 
 
 def test_an_interval_encloses_the_excess_and_is_paired():
-    excess, low, high = paired_excess([(1.1, 1.0), (2.2, 2.0), (5.5, 5.0)])
+    excess, low, high = paired_excess([(1.1 * w1, w1) for w1 in (1.0, 2.0, 3.0, 4.0, 5.0)])
 
     assert excess == pytest.approx(0.1)
     assert (low, high) == pytest.approx((0.1, 0.1))  # unpaired it would be wide
 
 
 def test_an_interval_is_that_of_a_bootstrap_by_hand():
-    pairs = [(0.9, 1.0), (1.2, 1.0)]
+    pairs = [(0.9, 1.0)] * 3 + [(1.2, 1.0)] * 2
 
     excess, low, high = paired_excess(pairs)
 
-    assert excess == pytest.approx(0.05)
-    assert (low, high) == pytest.approx((-0.1, 0.2))
+    assert excess == pytest.approx(0.02)
+    # All five the lower: 0.6^5 = 7.8 %. Five the higher: 1.0 %; four: 7.7 %, so 97.5 % lies there.
+    assert (low, high) == pytest.approx((-0.1, 0.14))
+
+
+def test_fewer_than_five_seeds_give_an_excess_and_no_interval():
+    excess, low, high = paired_excess([(0.9, 1.0), (1.1, 1.0), (1.3, 1.0), (1.1, 1.0)])
+
+    assert excess == pytest.approx(0.1)
+    assert np.isnan([low, high]).all()
+
+
+def test_selectors_without_draws_have_no_interval_and_the_page_names_them(pool, tmp_path):
+    names = ["fixed_interval", "kcenter", "random"]
+
+    made = run(pool, tmp_path, names, budgets=[4], seeds=range(5), reference="kcenter")
+
+    fixed, _, drawn = made.standings
+    assert np.isfinite(fixed.excess)
+    assert np.isnan([fixed.low, fixed.high]).all()
+    assert drawn.low < drawn.high
+    page = made.page.read_text(encoding="utf-8")
+    assert "the same with every seed: fixed_interval, kcenter;" in page
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"draws": 4}, {"settings": SelectSettings(gap=2)}],
+    ids=["draws", "settings"],
+)
+def test_cells_made_under_other_conditions_are_not_reused(pool, tmp_path, change):
+    run(pool, tmp_path)
+
+    other = run(pool, tmp_path, **change)
+    again = run(pool, tmp_path, **change)
+
+    assert (other.reused, again.reused) == (0, 12)
+    assert again.cells == other.cells
+    assert len(read_cells(tmp_path / "cells.csv")) == 24
+
+
+def test_cells_of_another_version_are_not_reused(pool, tmp_path, monkeypatch):
+    run(pool, tmp_path)
+    monkeypatch.setattr("napari_activeft.comparison.__version__", "99.0")
+
+    assert run(pool, tmp_path).reused == 0
+
+
+def test_a_table_without_settings_is_reused_under_the_defaults_and_added_to(pool, tmp_path):
+    whole = run(pool, tmp_path)
+    path = tmp_path / "cells.csv"
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    short = [",".join(line[:-3]) + "\n" for line in lines]
+    path.write_text("".join(short))
+
+    assert run(pool, tmp_path).cells == whole.cells
+    assert path.read_text() == "".join(short)
+    more = run(pool, tmp_path, seeds=[0, 1, 2, 3])
+    assert more.reused == 12
+    # A program of the older version may still run and add a line of its own.
+    with path.open("a") as file:
+        file.write(short[-1])
+    assert read_cells(path)[-1] == whole.cells[-1]
+    assert run(pool, tmp_path, settings=SelectSettings(gap=2)).reused == 0
+
+
+def test_selectors_choose_as_select_does_with_the_same_settings(pool, tmp_path):
+    emptiness = np.linspace(0, 1, 40)
+    pool = dataclasses.replace(pool, emptiness=emptiness)
+    settings = SelectSettings(emptiness=0.9, per_volume=1)
+
+    made = run(
+        pool, tmp_path, ["maxherding"], reference="maxherding", budgets=[5], settings=settings
+    )
+
+    about = {"groups": pool.groups, "cases": pool.cases, "positions": pool.positions}
+    rows = select(
+        pool.vectors,
+        5,
+        keys=pool.keys,
+        weights=1 - 0.9 * emptiness,
+        caps=Caps(per_volume=1),
+        selector="maxherding",
+        **about,
+    ).rows
+    assert made.cells[0].figures == coverage(
+        pool.vectors, rows, **about, emptiness=emptiness, draws=3
+    )
+    assert json.loads(made.cells[0].settings) == {"emptiness": 0.9, "per_volume": 1}
+    assert pool.digest != dataclasses.replace(pool, emptiness=None).digest
+
+
+def test_the_first_call_of_a_selector_is_not_timed(pool, tmp_path):
+    names = []
+
+    def slow_at_first(pool, budget, seed):
+        names.append(pool.name)
+        time.sleep(0.3 if len(names) == 1 else 0)
+        return range(budget)
+
+    made = run(pool, tmp_path, {"random": slow_at_first})
+
+    assert names == ["warm-up"] + ["mine"] * 6
+    assert max(cell.seconds for cell in made.cells) < 0.3
+
+
+def test_settings_of_a_comparison_reach_the_selectors():
+    asked = {"device": "cpu", "per_case": 2, "per_volume": 1, "gap": 3, "emptiness": 0.1}
+
+    choice = CompareSettings(**asked, activeft={"lam": 0.5}).choice
+
+    assert choice == SelectSettings(**asked, activeft={"lam": 0.5})
+    assert CompareSettings().choice == SelectSettings()
+    with pytest.raises(ValidationError, match="leave one of both out"):
+        CompareSettings(files=["a.npy"], encoder="dino")
 
 
 def test_a_selector_against_itself_has_no_excess():
-    assert paired_excess([(0.0, 0.0)]) == (0.0, 0.0, 0.0)
-    assert paired_excess([(0.3, 0.3), (0.1, 0.1)]) == (0.0, 0.0, 0.0)
+    assert paired_excess([(0.0, 0.0)] * 5) == (0.0, 0.0, 0.0)
+    assert paired_excess([(0.3, 0.3), (0.1, 0.1)] * 3) == (0.0, 0.0, 0.0)
 
 
 def test_a_summary_without_the_reference_has_means_and_no_intervals(pool, tmp_path):
@@ -154,11 +274,12 @@ def test_the_page_runs_without_an_error_in_a_browser(pool, tmp_path):
     [
         ({"selectors": ["best"]}, "the selector 'best' is not known"),
         ({"selectors": []}, "give at least one of each"),
+        ({"reference": "kmeans"}, "'kmeans' is not among the selectors random, stratified"),
         ({"seeds": []}, "give at least one of each"),
         ({"budgets": [41]}, "a budget of 41 slices was given, but only 40"),
         ({"budgets": ["0.1%"]}, "rounds to no slice"),
     ],
-    ids=["selector", "selectors", "seeds", "too many", "none"],
+    ids=["selector", "selectors", "reference", "seeds", "too many", "none"],
 )
 def test_what_cannot_be_compared_is_refused(pool, tmp_path, change, sentence):
     with pytest.raises(UserError, match=sentence):
@@ -169,12 +290,17 @@ def test_what_cannot_be_compared_is_refused(pool, tmp_path, change, sentence):
 
 def test_two_pools_of_one_name_are_refused(pool, tmp_path):
     with pytest.raises(UserError, match="rename one of them"):
-        compare([pool, pool], ["random"], [4], [0], tmp_path)
+        compare([pool, pool], ["random"], [4], [0], tmp_path, reference="random")
 
 
 def test_a_selector_that_spends_another_budget_is_an_error(pool, tmp_path):
     with pytest.raises(ValueError, match="half chose 2 rows instead of 4"):
-        run(pool, tmp_path, {"half": lambda pool, budget, seed: range(budget // 2)})
+        run(
+            pool,
+            tmp_path,
+            {"half": lambda pool, budget, seed: range(budget // 2)},
+            reference="half",
+        )
 
 
 def test_a_table_of_another_version_is_not_added_to(pool, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
+from napari_activeft.errors import Cancelled
 from napari_activeft.selection.coverage import (
     CoverageMeter,
     coverage,
@@ -199,6 +200,34 @@ def test_each_point_of_a_curve_is_the_figure_of_that_prefix(vectors):
         assert curve.w1["mine"][at] == pytest.approx(figures.w1)
     drawn = [meter.w1(meter.drawn(3, at)) for at in range(4)]
     assert curve.random_w1[:, 1] == pytest.approx([np.mean(drawn), min(drawn), max(drawn)])
+
+
+def test_rows_labelled_before_belong_to_every_point_of_a_curve(vectors):
+    base, ranking = [5, 40], [9, 1, 30]
+    meter = CoverageMeter(vectors)
+
+    curve = prefix_curve(meter, {"mine": ranking}, base=base, sizes=(1, 3), draws=3)
+
+    for at, size in enumerate((1, 3)):
+        figures = meter.figures([*base, *ranking[:size]])
+        assert curve.nearest["mine"][at] == pytest.approx(figures.nearest_mean)
+        assert curve.w1["mine"][at] == pytest.approx(figures.w1)
+    added = [[row for row in meter.drawn(60, at) if row not in base][:3] for at in range(3)]
+    drawn = [meter.w1([*base, *rows]) for rows in added]
+    assert curve.random_w1[:, 1] == pytest.approx([np.mean(drawn), min(drawn), max(drawn)])
+
+
+def test_the_curve_says_how_far_it_is_and_can_be_stopped(vectors):
+    seen = []
+
+    def stop(done, total):
+        seen.append((done, total))
+        if done == 2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        prefix_curve(CoverageMeter(vectors), {"mine": [9, 1]}, draws=4, on_progress=stop)
+    assert seen == [(1, 5), (2, 5)]
 
 
 def test_a_curve_of_a_large_pool_is_measured_on_a_sub_sample_and_says_so(vectors):

@@ -135,7 +135,11 @@ def test_neither_the_order_of_adding_nor_the_batch_changes_a_vector(tmp_path):
             for patient in order:
                 workflow.add(project, images / f"patient{patient}", AddSettings(case="file"))
             settings = EmbedSettings(
-                encoder="vmamba_nano", random_weights=True, size=64, batch=batch
+                encoder="vmamba_nano",
+                random_weights=True,
+                size=64,
+                batch=batch,
+                precision="float32",
             )
             workflow.embed(project, settings)
             pool = project.store.pool_slices()

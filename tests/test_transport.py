@@ -93,6 +93,18 @@ def test_a_relaxed_marginal_is_that_of_pots_unbalanced_solver(problem):
     np.testing.assert_allclose(found.masses.numpy(), plan.sum(axis=0), rtol=2e-3)
 
 
+def test_the_relaxed_cost_does_not_rise_as_rho_falls(problem):
+    pool, _, _, points = problem
+
+    costs = [
+        solve(pool, torch.from_numpy(points), uniform(9), 0.02, rho=rho, steps=1000).cost
+        for rho in (math.inf, 1.0, 0.3, 0.1, 0.03)
+    ]
+
+    assert costs == sorted(costs, reverse=True)
+    assert costs[-1] < 0.98 * costs[0]
+
+
 def test_the_marginal_error_is_what_columns_miss_and_a_short_solve_says_so(problem):
     pool, vectors, masses, points = problem
 

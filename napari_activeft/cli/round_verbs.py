@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from napari_activeft.cli.app import JsonOption, ProjectOption, default, opened_project, report
-from napari_activeft.errors import UserError
+from napari_activeft.errors import Cancelled, UserError
 from napari_activeft.settings import (
+    ActiveFTSettings,
     Budget,
     CompareSettings,
     ImportSettings,
@@ -81,8 +82,12 @@ def select(
     )
     from napari_activeft import terminal, workflow
 
-    with opened_project(project) as opened, terminal.progress("selecting") as on_progress:
-        result = workflow.select(opened, settings, on_progress)
+    try:
+        with opened_project(project) as opened, terminal.progress("selecting") as on_progress:
+            result = workflow.select(opened, settings, on_progress)
+    except (KeyboardInterrupt, Cancelled) as stop:
+        terminal.fail("stopped: no round was queued, the same command starts afresh")
+        raise typer.Exit(1) from stop
     report(result, as_json)
 
 
@@ -112,6 +117,30 @@ def compare(
         Path | None,
         typer.Option(metavar="DIR", help="reports/comparison in the project if not given."),
     ] = default(CompareSettings, "out"),
+    encoder: Annotated[
+        str | None, typer.Option(help="Only these vectors of the project; else all it holds.")
+    ] = default(CompareSettings, "encoder"),
+    per_case: Annotated[int | None, typer.Option(help="Most slices of one case.")] = default(
+        CompareSettings, "per_case"
+    ),
+    per_volume: Annotated[int | None, typer.Option(help="Most slices of one volume.")] = default(
+        CompareSettings, "per_volume"
+    ),
+    gap: Annotated[
+        int, typer.Option(help="Least distance of chosen slices of one volume.")
+    ] = default(CompareSettings, "gap"),
+    emptiness: Annotated[
+        float, typer.Option(help="How much less an empty slice counts, 0 to below 1.")
+    ] = default(CompareSettings, "emptiness"),
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="A setting of activeft, see the guide; repeatable."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = default(
+        CompareSettings, "device"
+    ),
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -126,6 +155,13 @@ def compare(
             "reference": reference,
             "draws": draws,
             "out": out,
+            "encoder": encoder,
+            "device": device,
+            "per_case": per_case,
+            "per_volume": per_volume,
+            "gap": gap,
+            "emptiness": emptiness,
+            "activeft": _named_values(option or ()),
         }
     )
     from napari_activeft import terminal, workflow
@@ -148,6 +184,11 @@ def _named_values(written: Sequence[str]) -> dict[str, str]:
     for name, equals, _ in pairs:
         if not (name and equals):
             raise typer.BadParameter(f"--set {name!r} was given: write NAME=VALUE, e.g. lam=0.1")
+        if name.strip() not in ActiveFTSettings.model_fields:
+            known = ", ".join(ActiveFTSettings.model_fields)
+            raise typer.BadParameter(
+                f"--set {name.strip()!r} is no setting of activeft: choose one of {known}"
+            )
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 

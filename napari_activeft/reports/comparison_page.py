@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_activeft.reports.plots import Line, line_plot
 from napari_activeft.reports.shell import PALETTE, card, empty, number, page, table, text
+from napari_activeft.selection.registry import SELECTORS
 
 if TYPE_CHECKING:
     from napari_activeft.comparison_tables import Comparison, Standing
@@ -50,7 +51,20 @@ def _lead(made: Comparison) -> str:
         "of length 1), divided by the same for random draws of the same size: 1 is as good as "
         "random, lower is better. Each value is the mean over the seeds. In brackets: by how much "
         f"the distance exceeds that of <b>{text(made.reference)}</b>, with the 95 % interval of a "
-        "bootstrap over the seeds, paired. The lowest value of a column is set in bold.</p>",
+        "bootstrap over the seeds, paired, where there are at least 5. The lowest value of a "
+        f"column is set in bold.{_undrawn(made)}</p>",
+    )
+
+
+def _undrawn(made: Comparison) -> str:
+    """Say which selectors choose the same with every seed."""
+    names = dict.fromkeys(row.selector for row in made.standings)
+    same = [name for name in names if name in SELECTORS and not SELECTORS[name].drawn]
+    if not same:
+        return ""
+    return (
+        f" Without draws, the same with every seed: {text(', '.join(same))}; an interval there "
+        "shows only how the reference varies."
     )
 
 
@@ -104,11 +118,10 @@ def _table(
             if row is not None and row.means["rw1"] == lowest[budget]:
                 value = f"<b>{value}</b>"
             if row is not None and name != reference and row.excess == row.excess:
-                low, high = 100 * row.low, 100 * row.high
-                value += (
-                    f'<br><small class="soft">{100 * row.excess:+.1f} % '
-                    f"({low:+.1f} to {high:+.1f})</small>"
-                )
+                excess = f"{100 * row.excess:+.1f} %"
+                if row.low == row.low:
+                    excess += f" ({100 * row.low:+.1f} to {100 * row.high:+.1f})"
+                value += f'<br><small class="soft">{excess}</small>'
             cells.append(value)
         lines.append(cells)
     return table(("rW1", *(f"{b} slices" for b in budgets)), lines, range(1, len(budgets) + 1))

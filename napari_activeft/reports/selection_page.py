@@ -30,6 +30,7 @@ from napari_activeft.selection.coverage_curve import PrefixCurve
 THUMBNAILS = 24
 _MAP_ROWS = 5000
 _BARS = 60
+_SO_FAR = "this round and all slices asked before"
 
 _STYLE = """
 .pick{fill:var(--accent);stroke:var(--card);stroke-width:1.6}
@@ -131,9 +132,9 @@ def selection_page(about: SelectionPage) -> str:
             _tiles(about),
             shown_map,
             _thumbnails(about),
-            _curves(about.curve),
+            _curves(about.curve, len(about.labelled)),
             _cases(about),
-            _figures(about.figures),
+            _figures(about.figures, len(about.labelled)),
             _settings(about),
         )
     )
@@ -143,8 +144,9 @@ def selection_page(about: SelectionPage) -> str:
 
 def _tiles(about: SelectionPage) -> str:
     cases = {about.cases[row] for row in about.picks}
+    now = " in this round" if len(about.labelled) else ""
     tiles = [
-        (f"{len(about.picks)}", f"slices to annotate, of {len(about.names)} in the pool"),
+        (f"{len(about.picks)}", f"slices to annotate{now}, of {len(about.names)} in the pool"),
         (f"{len(cases)} of {len(set(about.cases))}", "cases hold at least one of them"),
     ]
     if about.figures is not None:
@@ -152,8 +154,9 @@ def _tiles(about: SelectionPage) -> str:
         word = (
             "closer to the pool than random draws" if better >= 0 else "farther than random draws"
         )
-        tiles.append((f"{100 * abs(better):.0f} %", word))
-        tiles.append((str(about.figures.most_in_volume), "slices at most in one volume"))
+        whose = f": {_SO_FAR}" if len(about.labelled) else ""
+        tiles.append((f"{100 * abs(better):.0f} %", word + whose))
+        tiles.append((str(about.figures.most_in_volume), "slices at most in one volume" + whose))
     inside = "".join(
         f'<div class="card"><strong>{text(big)}</strong><span>{text(small)}</span></div>'
         for big, small in tiles
@@ -217,6 +220,7 @@ def _thumbnails(about: SelectionPage) -> str:
     if not first:
         return card(heading, empty("Nothing was chosen."))
     linked = about.vectors is not None
+    shared = _shared_folder([about.names[row] for row in first])
     items = []
     for at, row in enumerate(first, start=1):
         picture = about.thumbnail(row) if about.thumbnail else None
@@ -228,7 +232,7 @@ def _thumbnails(about: SelectionPage) -> str:
         where = f' href="#dot-{at}"' if linked else ""
         items.append(
             f'<li id="pick-{at}"><figure><a{where}>{shown}<b>{at}</b></a>'
-            f"<figcaption>{text(about.names[row])}</figcaption></figure></li>"
+            f"<figcaption>{_breakable(about.names[row][shared:])}</figcaption></figure></li>"
         )
     lead = (
         f"In the order in which they are worth annotating: {len(first)} of {len(about.picks)}. "
@@ -237,12 +241,13 @@ def _thumbnails(about: SelectionPage) -> str:
     return card(heading, f'<ol class="thumbs">{"".join(items)}</ol>', lead)
 
 
-def _curves(curve: PrefixCurve | None) -> str:
+def _curves(curve: PrefixCurve | None, labelled: int) -> str:
     if curve is None or len(curve.sizes) < 2:
         why = "With one pick, or without features, there is no curve to draw."
         return card("Coverage, pick by pick", empty(why))
     n = curve.measured_rows
     sampled = f" At the most picks measured on {n} slices drawn at random." if curve.sampled else ""
+    beside = f" The {labelled} slices asked before count in every line." if labelled else ""
     halves = (
         (
             "Distance to the nearest pick",
@@ -272,8 +277,13 @@ def _curves(curve: PrefixCurve | None) -> str:
         lines.append(Line("random, mean", tuple(random[0]), "var(--soft)", 1.6, "5 4"))
         band = Band(f"random, {curve.draws} draws", tuple(random[1]), tuple(random[2]))
         drawing = line_plot(curve.sizes, lines, x_label="first picks", y_label=heading, band=band)
-        cards.append(card(heading, drawing, f"{lead} Lower is better."))
+        cards.append(card(heading, drawing, f"{lead}{beside} Lower is better."))
     return f'<div class="two">{"".join(cards)}</div>'
+
+
+def _breakable(name: str) -> str:
+    """Return a name as HTML that may be broken after each "_" and "/"."""
+    return text(name).replace("_", "_<wbr>").replace("/", "/<wbr>")
 
 
 def _cases(about: SelectionPage) -> str:
@@ -299,7 +309,7 @@ def _shared_folder(names: Sequence[str]) -> int:
     return len(folders.pop()) + 1 if len(folders) == 1 and "" not in folders else 0
 
 
-def _figures(figures: CoverageFigures | None) -> str:
+def _figures(figures: CoverageFigures | None, labelled: int) -> str:
     heading = "The figures"
     if figures is None:
         return card(heading, empty("Without features, coverage of the pool is not measured."))
@@ -307,6 +317,8 @@ def _figures(figures: CoverageFigures | None) -> str:
         f" W1 was measured on {figures.measured_rows} of {figures.pool} slices, drawn at random."
     )
     lead = "Measured on the encoder's features; no label was looked at."
+    if labelled:
+        lead += f" Of {figures.picks} slices: {_SO_FAR}."
     return card(
         heading,
         table(
@@ -314,6 +326,7 @@ def _figures(figures: CoverageFigures | None) -> str:
             [
                 (text(name), value, f'<span class="soft">{text(why)}</span>')
                 for name, value, why in (*_closeness(figures), *_spread(figures))
+                if value != number(None)  # such as cases outside of the pool, where there are none
             ],
             numbers=(1,),
         ),
@@ -375,4 +388,12 @@ def _spread(f: CoverageFigures) -> list[tuple[str, str, str]]:
 
 def _settings(about: SelectionPage) -> str:
     pairs = [("seed", about.seed), *about.settings.items(), *about.hashes.items()]
+    pairs = [(str(name).replace("_", " "), _short(value)) for name, value in pairs]
     return card("To repeat it", key_table(pairs), "Settings, seed and hashes of this selection.")
+
+
+def _short(value: Any) -> Any:  # noqa: ANN401
+    """Return a number with as many digits as tell something; anything else as it is."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, float) else value

@@ -211,6 +211,10 @@ def _shares(rows: Rows, weights: ArrayLike | None) -> NDArray[np.float64]:
 
 def _see_spendable(candidates: Candidates, budget: int) -> None:
     free = len(candidates.free)
+    if isinstance(budget, bool) or not isinstance(budget, (int, np.integer)):
+        raise UserError(
+            f"a budget of {budget!r} was asked: give a whole number of slices, 1 to {free}"
+        )
     if not 1 <= budget <= free:
         raise UserError(
             f"a budget of {budget} was asked, but {free} slices of the pool are free: choose 1 to "

@@ -57,3 +57,12 @@ class Account:
         self.room.take(row)
         self.in_case[self.cases[pick]] -= 1
         self.in_case[self.cases[row]] += 1
+
+    def restore(self, picks: NDArray[np.int64], before: NDArray[np.int64]) -> None:
+        """Undo exchanges: the picks (k,) go, those of before (k,) come back."""
+        for pick in picks:
+            self.room.release(int(pick))
+        for row in before:
+            self.room.take(int(row))
+        np.subtract.at(self.in_case, self.cases[picks], 1)
+        np.add.at(self.in_case, self.cases[before], 1)

@@ -15,7 +15,6 @@ of these standing for 1 / (b + k) of the mass, at distances on the unit sphere. 
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
@@ -26,14 +25,14 @@ from napari_activeft.devices import pick_device
 from napari_activeft.selection.account import Account
 from napari_activeft.selection.assignment import assign
 from napari_activeft.selection.candidates import Candidates, Choice
-from napari_activeft.selection.centres import Annealing, find_centres
+from napari_activeft.selection.centres import TOLERANCE, Annealing, find_centres
 from napari_activeft.selection.coarse import coarse_pool
-from napari_activeft.selection.improving import Problem, improve
+from napari_activeft.selection.improving import MARGINAL_TOLERANCE, Problem, improve
 from napari_activeft.selection.plans import whole_plan
 from napari_activeft.selection.ranking import rank
 from napari_activeft.selection.reaching import cases_of_a_draw, reach_cases
 from napari_activeft.selection.room import Room
-from napari_activeft.selection.transport import Pool, solve
+from napari_activeft.selection.transport import Pool
 from napari_activeft.settings import ActiveFTSettings
 
 SMALL_PAIRS = 150_000
@@ -109,7 +108,8 @@ class _Start:
         """Walk, and keep the picks."""
         if self.budget == len(self.candidates.free):
             self.picks = np.asarray(self.room.take_first(self.candidates.free), dtype=np.int64)
-            self.report = {"converged": True, "plan": "all free slices"}
+            whole = {"kind": "all free slices", "marginal_error": 0.0}
+            self.report = {"converged": True, "search_finished": True, "plan": whole}
         else:
             self.picks = self._improved(self._snapped(self._centres()))
         return self
@@ -142,10 +142,10 @@ class _Start:
             lam=settings.lam,
             on_step=self._step,
         )
-        self._eps = found.eps
         self.report["entropic"] = {
             "converged": found.solved.converged,
             "marginal_error": found.solved.marginal_error,
+            "tolerance": TOLERANCE,
             "epsilon": found.eps,
             "steps": found.steps,
             "chunks": pool.chunks,
@@ -180,36 +180,23 @@ class _Start:
     def _improved(self, picks: NDArray[np.int64]) -> NDArray[np.int64]:
         support = np.concatenate([self.labelled, picks])
         problem = Problem(
-            self.candidates, self.settings, self.masses, self._wanted(support), self.device
+            self.candidates,
+            self.settings,
+            self.masses,
+            np.full(len(support), 1.0 / len(support)),
+            self.device,
         )
         improved = improve(
             problem, support, self.account, self.seeds, on_block=self._beat, on_walk=self._step
         )
         self.report |= improved.report()
+        self.report["converged"] = (
+            bool(self.report["entropic"]["converged"])
+            and improved.marginal_error <= MARGINAL_TOLERANCE
+            and improved.finished
+        )
         self.report["cases_reached"] = self.account.reached
         return improved.picks
-
-    def _wanted(self, support: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return what each point of the support stands for, (b + k,): equal shares if balanced."""
-        import torch
-
-        equal = np.full(len(support), 1.0 / len(support))
-        if math.isinf(self.settings.rho):
-            return equal
-        there = self.masses > 0
-        pool = Pool(self.vectors[there], self.masses[there], self.device)
-        solved = solve(
-            pool,
-            torch.from_numpy(self.vectors[support]).to(pool.device),
-            torch.as_tensor(equal, dtype=torch.float32, device=pool.device),
-            self._eps,
-            rho=self.settings.rho * self._eps / self.settings.epsilon,
-            steps=50,
-            tolerance=1e-3,
-        )
-        received = np.maximum(solved.masses.cpu().double().numpy(), 1e-3 / len(support))
-        relaxed: NDArray[np.float64] = received / received.sum()
-        return relaxed
 
 
 def pool_masses(candidates: Candidates, settings: ActiveFTSettings) -> NDArray[np.float64]:

@@ -6,7 +6,8 @@ d numbers a vector, eps the entropy's weight, b masses of the support.
 Annealed: eps falls by a factor per step, the potentials stay, and each centre moves to the
 barycentre of what it receives (back onto the sphere). For squared chords that is the exact minimum
 over the centre under a fixed plan, so no step size is needed. The diversity term
-``-log mean |theta_i - theta_j|`` adds its gradient, in the step that the barycentre implies.
+``-log mean |theta_i - theta_j|``, over all pairs of the support as in the improvement, adds its
+gradient, in the step that the barycentre and the mass received imply.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_activeft.selection.blocks import distances_between
 from napari_activeft.selection.transport import Pool, Solved, solve, sweep
 
 if TYPE_CHECKING:
@@ -41,14 +43,15 @@ class Annealing:
     sweeps
         Per step.
     polish
-        Sweeps at the end, the centres at rest, at most.
+        Sweeps at the end, the centres at rest, at most; some 70 were needed at worst on pools of
+        858 to 4016 slices.
     """
 
     start: float = 0.3
     end: float = 0.05
     factor: float = 0.7
     sweeps: int = 2
-    polish: int = 10
+    polish: int = 200
 
     def values(self) -> list[float]:
         """Return the shares, falling, the last one ``end``."""
@@ -122,8 +125,9 @@ def find_centres(
             support = torch.cat([fixed, points])
             done = sweep(pool, support, wanted, potentials, eps, rho=rho, barycentres=True)
             moved = done.barycentres[first:]
-            if lam > 0 and len(points) > 1:
-                moved = moved - lam * diversity_gradient(points) / (2 * wanted[first:, None])
+            if lam > 0 and len(support) > 1:
+                received = done.masses[first:, None].clamp_min(1e-12)
+                moved = moved - lam * diversity_gradient(support)[first:] / (2 * received)
             points = torch.nn.functional.normalize(moved, dim=1)
             potentials, steps = done.potentials, steps + 1
             on_step()
@@ -161,6 +165,5 @@ def diversity(vectors: NDArray[np.float32]) -> float:
         return 0.0
     total = 0.0
     for start in range(0, k, 1024):
-        near = 2.0 - 2.0 * (vectors[start : start + 1024] @ vectors.T)
-        total += float(np.sqrt(np.maximum(near, 0.0)).sum(dtype=np.float64))
+        total += float(distances_between(vectors[start : start + 1024], vectors).sum())
     return -math.log(max(total / (k * (k - 1)), 1e-12))

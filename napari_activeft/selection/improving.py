@@ -4,8 +4,8 @@ Symbols: n rows of the pool, b labelled rows, k picks, s = b + k points of the s
 
 The objective is the transport cost of the whole, plus ``lam * -log mean |theta_i - theta_j|`` over
 the support, plus what the picks cost to label. In blocks the diversity counts to first order, as a
-price per row; after every walk the objective is computed in full, and a walk that raised it is
-undone. So the trace of objectives never rises.
+price per row; after every walk the objective is computed in full. A walk that raised it is undone,
+account and plan included, and ends the search. So the trace of objectives never rises.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_activeft.selection.blocks import BlockWalk, Flows, Support
+from napari_activeft.selection.account import Account
+from napari_activeft.selection.blocks import BlockWalk, Flows, Support, distances_between
 from napari_activeft.selection.candidates import Candidates
 from napari_activeft.selection.centres import diversity
 from napari_activeft.selection.plans import WholePlan, whole_plan
-from napari_activeft.selection.swaps import Rules
 from napari_activeft.settings import ActiveFTSettings
 
 GAIN_TO_GO_ON = 1e-5
@@ -32,6 +32,10 @@ FULL_WALKS = 3
 """Walks through all blocks; later ones pass over those in which the last one changed nothing."""
 MOST_ROWS_SERVED = 600
 """Rows in a block, by which the number of its points is lowered where picks are few."""
+MARGINAL_TOLERANCE = 1e-6
+"""Marginal error, of at most 2, up to which a plan of the whole counts as feasible."""
+ROUNDING = 1e-9
+"""Share of the objective by which a walk may seem to raise it."""
 _CHUNK_NUMBERS = 4_000_000
 
 
@@ -107,8 +111,9 @@ class Improved:
         Whether the transport of the whole was solved exactly.
     marginal_error
         Sum over the support of |received - wanted| in the last plan, 0 to 2.
-    converged
-        Whether the last walk found next to nothing to gain.
+    finished
+        Whether the last walk found next to nothing to gain; not so where walks ran out, or where
+        the last one raised the objective and was undone.
     solved
         Small transport problems solved.
     """
@@ -117,7 +122,7 @@ class Improved:
     trace: list[float]
     exact: bool
     marginal_error: float
-    converged: bool
+    finished: bool
     solved: int
 
     def report(self) -> dict[str, Any]:
@@ -126,9 +131,11 @@ class Improved:
             "objective_of_snapped": self.trace[0],
             "objective": self.trace[-1],
             "objective_trace": self.trace,
-            "plan": "exact" if self.exact else "lists",
-            "marginal_error": self.marginal_error,
-            "converged": self.converged and self.marginal_error < 1e-6,
+            "plan": {
+                "kind": "exact" if self.exact else "lists",
+                "marginal_error": self.marginal_error,
+            },
+            "search_finished": self.finished,
             "problems_solved": self.solved,
         }
 
@@ -136,7 +143,7 @@ class Improved:
 def improve(
     problem: Problem,
     rows: NDArray[np.int64],
-    rules: Rules,
+    rules: Account,
     seeds: list[int],
     *,
     on_block: Callable[[], None],
@@ -149,7 +156,7 @@ def improve(
     rows
         Int64, shape (s,): the labelled rows, then the picks.
     rules
-        What the caps allow.
+        What the caps allow; left in step with the picks that are returned.
     seeds
         Of the order of the blocks.
     on_block, on_walk
@@ -159,10 +166,11 @@ def improve(
     plan = problem.plan(rows)
     support = Support(rows.copy(), movable, problem.wanted, plan.flows)
     walking = _walking(problem, support, rules, seeds)
-    trace, solved, still = [plan.cost + problem.beside(support)], 0, False
-    stale, best = np.ones(len(rows), dtype=bool), support.picks
+    trace, solved, still, raised = [plan.cost + problem.beside(support)], 0, False, False
+    stale = np.ones(len(rows), dtype=bool)
     while not still and len(trace) <= problem.settings.walks:
         walking.prices = problem.prices(support)
+        before, plan_before = support.rows.copy(), plan
         for _block in walking.walk(support, stale):
             on_block()
         plan = _cheaper(problem, support, plan, walking.last.gain_of_transport)
@@ -172,11 +180,14 @@ def improve(
         still = trace[-1] - objective <= enough * abs(objective)
         if objective <= trace[-1]:
             trace.append(objective)
-            best = support.picks
+        else:
+            raised = objective - trace[-1] > ROUNDING * abs(objective)
+            rules.restore(support.picks, before[movable])
+            support.rows, plan = before, plan_before
         stale = walking.last.changed if len(trace) > FULL_WALKS else stale
         on_walk()
     error = marginal_error(plan.flows, problem.wanted)
-    return Improved(best, trace, plan.exact, error, still, solved)
+    return Improved(support.picks, trace, plan.exact, error, still and not raised, solved)
 
 
 def marginal_error(flows: Flows, wanted: NDArray[np.float64]) -> float:
@@ -192,7 +203,7 @@ def _cheaper(problem: Problem, support: Support, before: WholePlan, gain: float)
     return new if new.exact or new.cost <= cost else WholePlan(support.flows, cost, False)
 
 
-def _walking(problem: Problem, support: Support, rules: Rules, seeds: list[int]) -> BlockWalk:
+def _walking(problem: Problem, support: Support, rules: Account, seeds: list[int]) -> BlockWalk:
     vectors = problem.candidates.features
     free = np.zeros(len(vectors), dtype=bool)
     free[problem.candidates.free_rows] = True
@@ -216,6 +227,5 @@ def _summed_distances(
     step = max(1, _CHUNK_NUMBERS // len(points))
     sums = np.zeros(len(vectors))
     for at in range(0, len(vectors), step):
-        near = 2.0 - 2.0 * (vectors[at : at + step] @ points.T)
-        sums[at : at + step] = np.sqrt(np.maximum(near, 0.0)).sum(axis=1, dtype=np.float64)
+        sums[at : at + step] = distances_between(vectors[at : at + step], points).sum(axis=1)
     return sums

@@ -4,7 +4,8 @@ Symbols: n rows with masses w, k picks, c_ij distances.
 
 Greedy: next comes the pick that lowers the mean distance from the pool to the nearest pick or
 labelled row the most. The decrease only shrinks as picks come in, so it is computed anew for the
-pick on top of the queue alone (lazy greedy).
+pick on top of the queue alone (lazy greedy). Equal vectors count as 0 apart, so duplicates rank by
+row, not by rounding.
 """
 
 from __future__ import annotations
@@ -14,10 +15,15 @@ import heapq
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_activeft.selection.blocks import distances_between
+
 FARTHEST = 2.0
 """Distance of two unit vectors at most: what a row counts that has no pick yet."""
+SAME = 1e-6
+"""Distances below this are rounding: the vectors are the same."""
 TABLE_NUMBERS = 20_000_000
 """Distances kept; above that every so many-th row of the pool stands for its neighbours."""
+_CHUNK_NUMBERS = 2_000_000
 
 
 def rank(
@@ -26,7 +32,10 @@ def rank(
     picks: NDArray[np.int64],
     labelled: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the picks (k,) in order and what each adds: the decrease of the mean distance.
+    """Return the picks (k,) in order, and the gain (k,) of each.
+
+    A gain is the decrease of the mean distance from the pool to the nearest of the labelled rows
+    and the picks so far; before there is any, each row counts `FARTHEST`.
 
     Parameters
     ----------
@@ -64,5 +73,11 @@ def rank(
 
 
 def _distances(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
-    distances: NDArray[np.float32] = np.sqrt(np.maximum(2.0 - 2.0 * (left @ right.T), 0.0))
+    """Return the distances (k, n), exactly 0 between equal vectors."""
+    distances = np.empty((len(left), len(right)), dtype=np.float32)
+    step = max(1, _CHUNK_NUMBERS // max(len(right), 1))
+    for start in range(0, len(left), step):
+        part = slice(start, start + step)
+        distances[part] = distances_between(left[part], right)
+    distances[distances < SAME] = 0.0
     return distances

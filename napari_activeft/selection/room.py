@@ -37,8 +37,8 @@ def check_caps(candidates: Candidates, budget: int) -> None:
     if _most(candidates, caps) >= budget:
         return
     set_caps = [
-        (f"{caps.per_case} slices per case", Caps(per_case=caps.per_case)),
-        (f"{caps.per_volume} slices per volume", Caps(per_volume=caps.per_volume)),
+        (f"{_slices(caps.per_case)} per case", Caps(per_case=caps.per_case)),
+        (f"{_slices(caps.per_volume)} per volume", Caps(per_volume=caps.per_volume)),
         (f"a gap of {caps.gap} positions", Caps(gap=caps.gap)),
     ]
     set_caps = [(name, cap) for name, cap in set_caps if cap != NO_CAPS]
@@ -48,8 +48,13 @@ def check_caps(candidates: Candidates, budget: int) -> None:
     raise UserError(
         f"a budget of {budget} was asked, but caps of {given}{counted} leave at most {most} of "
         f"{len(candidates.free)} free slices{_blame(candidates, set_caps, budget)}, "
-        f"{budget - most} too few: lower the budget to {most} or loosen these caps"
+        f"{budget - most} too few: "
+        + (f"lower the budget to {most} or loosen these caps" if most else "loosen these caps")
     )
+
+
+def _slices(count: int | None) -> str:
+    return "1 slice" if count == 1 else f"{count} slices"
 
 
 def _blame(candidates: Candidates, set_caps: list[tuple[str, Caps]], budget: int) -> str:

@@ -97,13 +97,15 @@ class ActiveFTSettings(Settings):
     Attributes
     ----------
     lam
-        Weight of the diversity term ``-log mean |theta_i - theta_j|`` beside the transport cost;
-        0 leaves it out.
+        Weight of the diversity term ``-log mean |theta_i - theta_j|``, over all pairs of labelled
+        slices and picks, beside the transport cost; 0 leaves it out.
     epsilon
         Weight of the entropy at the end of the annealing, as a share of the median cost.
     rho
-        How firmly each pick stands for an equal share of the pool, as a multiple of the median
-        cost: infinite is the earth mover's distance, towards 0 picks stand for what is nearest.
+        How firmly each free centre stands for an equal share of the pool, as a multiple of the
+        median cost: infinite is the earth mover's distance, towards 0 centres stand for what is
+        nearest. It shapes the centres alone, where the picks begin; the exchanges that follow
+        always give equal shares.
     reweight
         0 gives each slice the same mass, 1 each volume; between them a compromise.
     uncertainty
@@ -162,7 +164,7 @@ class SelectSettings(Settings):
 
     budget: Budget = Budget(share=0.05)
     selector: str = "activeft"
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     encoder: Name | None = None
     device: Name = "auto"
     per_case: int | None = Field(default=None, ge=1)
@@ -170,6 +172,21 @@ class SelectSettings(Settings):
     gap: int = Field(default=1, ge=1)
     emptiness: float = Field(default=0.5, ge=0.0, lt=1.0)
     activeft: ActiveFTSettings = ActiveFTSettings()
+
+    @model_validator(mode="after")
+    def _settings_that_act(self) -> SelectSettings:
+        usual = ActiveFTSettings()
+        if self.selector != "activeft" and self.activeft != usual:
+            raise ValueError(
+                f"settings of activeft were given for the selector {self.selector}, which does "
+                "not read them: leave them out, or choose activeft"
+            )
+        if self.activeft.uncertainty > 0 or self.activeft.cost_weight != usual.cost_weight:
+            raise ValueError(
+                "uncertainty or cost_weight was given, but a project's rounds have neither scores "
+                "nor costs: leave it out, or call selection.select from Python with them"
+            )
+        return self
 
 
 class CompareSettings(Settings):
@@ -193,6 +210,10 @@ class CompareSettings(Settings):
         Random draws behind rW1.
     out
         Folder to write; ``reports/comparison`` in the project by default.
+    encoder
+        The only one whose vectors are used; every one of the project by default.
+    device, per_case, per_volume, gap, emptiness, activeft
+        As in `SelectSettings`, of every selector.
     """
 
     selectors: tuple[Name, ...] = (
@@ -204,12 +225,41 @@ class CompareSettings(Settings):
         "random",
     )
     budgets: tuple[Budget, ...] = (Budget(share=0.01), Budget(share=0.05), Budget(share=0.2))
-    seeds: int = Field(default=3, ge=1, le=1000)
+    seeds: int = Field(default=5, ge=1, le=1000)
     files: tuple[Path, ...] = ()
     outside: Path | None = None
     reference: Name = "activeft"
     draws: int = Field(default=50, ge=2, le=10_000)
     out: Path | None = None
+    encoder: Name | None = None
+    device: Name = "auto"
+    per_case: int | None = Field(default=None, ge=1)
+    per_volume: int | None = Field(default=None, ge=1)
+    gap: int = Field(default=1, ge=1)
+    emptiness: float = Field(default=0.5, ge=0.0, lt=1.0)
+    activeft: ActiveFTSettings = ActiveFTSettings()
+
+    @property
+    def choice(self) -> SelectSettings:
+        """How each selector chooses."""
+        return SelectSettings(
+            encoder=self.encoder,
+            device=self.device,
+            per_case=self.per_case,
+            per_volume=self.per_volume,
+            gap=self.gap,
+            emptiness=self.emptiness,
+            activeft=self.activeft,
+        )
+
+    @model_validator(mode="after")
+    def _files_have_no_encoder(self) -> CompareSettings:
+        if self.encoder is not None and self.files:
+            raise ValueError(
+                f"the encoder {self.encoder} was given beside {len(self.files)} files: leave one "
+                "of both out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_pool_for_outside(self) -> CompareSettings:
