@@ -21,7 +21,8 @@ from napari_activeft.round_report import (
     solver_notes,
     write_page,
 )
-from napari_activeft.selection import SELECTORS, Caps, Selection
+from napari_activeft.select_arguments import select_arguments
+from napari_activeft.selection import SELECTORS, Selection
 from napari_activeft.selection import select as choose
 from napari_activeft.settings import SelectSettings
 from napari_activeft.vectors import Embedding, load_vectors
@@ -140,18 +141,13 @@ def _chosen(
     return choose(
         offer.vectors,
         budget,
+        **select_arguments(settings, np.array([row.emptiness for row in pool])),
         keys=[row.key for row in pool],
-        weights=_masses(pool, settings.emptiness),
         groups=[row.volume_id for row in pool],
         cases=[row.case for row in pool],
         positions=[row.position for row in pool],
         labelled=offer.labelled,
         forbidden=offer.forbidden,
-        caps=Caps(settings.per_case, settings.per_volume, settings.gap),
-        selector=settings.selector,
-        seed=settings.seed,
-        device=settings.device,
-        options=settings.activeft,
         on_progress=on_progress,
     )
 
@@ -171,11 +167,6 @@ def _fresh(
         return _chosen(unasked, total, settings, on_progress).rows
     except UserError:
         return None
-
-
-def _masses(pool: Sequence[SliceRow], emptiness: float) -> NDArray[np.float64]:
-    """Return the mass of each slice: less for one that shows little, never nothing."""
-    return 1.0 - emptiness * np.array([row.emptiness for row in pool])
 
 
 def _taken_rows(store: Store, pool: Sequence[SliceRow]) -> tuple[frozenset[int], frozenset[int]]:
