@@ -1,7 +1,7 @@
 # Every target does its own set-up; a fresh machine needs Python (3.11 or newer) and make.
 #   make demo    the main job on images that the repository carries
 #   make test    lint, types, all tests
-#   make bench   the benchmarks' tables (some take minutes)
+#   make bench   the benchmarks in their short forms, some minutes; docs/benchmarks.md names the long ones
 
 BIN := .venv/bin
 INPUTS := pyproject.toml constraints.txt scripts/setup.sh tests/nnunet-check-requirements.txt
@@ -28,8 +28,28 @@ types: .venv/.ready-test
 tests: .venv/.ready-test
 	$(BIN)/python -m pytest
 
+# One a line, with what makes it short. activeft_tuning.py has no short form and is left out.
+define SHORT_BENCHMARKS
+pool_scale.py --quick
+store_processes.py --quick
+store_kills.py --quick
+payload.py --quick
+selective_scan.py --quick --only times
+gpu_scan.py
+products.py --rounds 3
+encoders.py --rounds 1
+training_step.py --rounds 1 --models vm_unet_s1 --scans c torch
+selection_speed.py --only selections --sizes 1
+selection_quality.py $(QUICK_QUALITY)
+endef
+QUICK_QUALITY := --pools digits synthetic --selectors activeft maxherding kmeans \
+	stratified_random random --budgets 0.05 --seeds 2 --out benchmarks/results/quick
+export SHORT_BENCHMARKS
+
 bench: .venv/.ready-bench
-	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+	rm -rf benchmarks/results/quick
+	echo "$$SHORT_BENCHMARKS" | while read -r command; do \
+		echo "== $$command"; $(BIN)/python benchmarks/$$command </dev/null || exit 1; done
 
 .venv/.ready-%: $(INPUTS)
 	scripts/setup.sh $*

@@ -2,7 +2,7 @@
 
 A cell is one selector on one pool with one budget and one seed. Each cell is written to
 ``cells.csv`` as it comes, and a later run with the same folder skips what is there, if it was made
-under the same settings by the same version. Differences from a reference selector are paired by
+under the same settings by the same code. Differences from a reference selector are paired by
 seed and carry bootstrap intervals.
 """
 
@@ -26,9 +26,11 @@ from napari_activeft.comparison_tables import (
     Comparison,
     append_cell,
     changed_settings,
+    code_hash,
     read_cells,
     settings_hash,
     summarise,
+    write_cells,
     write_summary,
 )
 from napari_activeft.errors import OnProgress, UserError, no_progress
@@ -70,6 +72,7 @@ def compare(
     reference: str = "activeft",
     draws: int = 50,
     settings: SelectSettings = SelectSettings(),
+    trust: bool = False,
     on_progress: OnProgress = no_progress,
 ) -> Comparison:
     """Run every selector on every pool with every budget and seed, and write the tables.
@@ -82,13 +85,16 @@ def compare(
         Shares or counts, see `Budget.parse`; a budget that a pool cannot meet is an error.
     out
         Folder for ``cells.csv``, ``summary.csv`` and ``comparison.html``; what ``cells.csv``
-        holds already is not run again.
+        holds already is not run again. Cells that other code made are dropped from it.
     reference
         The selector that the others are set against.
     draws
         Random draws behind rW1.
     settings
         How the named selectors choose; budget, selector, seed and encoder are of no account.
+    trust
+        Take cells whichever code made them, and drop none: for who knows that what has changed
+        since does not act on them.
 
     Raises
     ------
@@ -99,8 +105,8 @@ def compare(
     contenders = _contenders(selectors, settings)
     plan = _plan(pools, contenders, budgets, seeds, reference)
     path = _folder(out) / "cells.csv"
-    cells = {cell.name: cell for cell in read_cells(path)}
-    conditions = (draws, settings_hash(settings), __version__)
+    cells = _known(path, trust)
+    conditions = (draws, settings_hash(settings))
     wanted: list[Cell] = []
     reused, warm = 0, set[str]()
     measured: FeatureSet | None = None
@@ -119,6 +125,15 @@ def compare(
         wanted.append(cell)
         on_progress(at + 1, len(plan))
     return write_tables(wanted, reference, out, reused)
+
+
+def _known(path: Path, trust: bool) -> dict[tuple[Any, ...], Cell]:
+    """Return the cells that may be taken from earlier runs; the others leave the table."""
+    found = read_cells(path)
+    kept = [cell for cell in found if trust or cell.code == code_hash()]
+    if len(kept) < len(found):
+        write_cells(path, kept)
+    return {cell.name: cell for cell in kept}
 
 
 def write_tables(cells: Sequence[Cell], reference: str, out: Path, reused: int = 0) -> Comparison:
@@ -248,6 +263,7 @@ def _run(
         changed_settings(settings),
         settings_hash(settings),
         __version__,
+        code_hash(),
     )
 
 

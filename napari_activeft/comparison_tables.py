@@ -6,14 +6,16 @@ import csv
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_activeft import selection
 from napari_activeft.errors import UserError
 from napari_activeft.selection.coverage import CoverageFigures
 from napari_activeft.settings import SelectSettings
@@ -36,8 +38,9 @@ METRICS = (
 LEAST_SEEDS = 5
 """An interval from fewer seeds would say little: none is given."""
 
-_NOT_OF_A_CELL = {"budget", "selector", "seed", "encoder"}
-_NEW_COLUMNS = ("settings", "settings_hash", "version")
+_NOT_OF_A_CELL = {"budget", "selector", "seed", "encoder", "map_by"}
+_NEW_COLUMNS = ("settings", "settings_hash", "version", "code")
+_WITHOUT_CODE = 3  # of these, in tables that do not say which code chose
 _VERSION_BEFORE = "0.1.0"  # of cells that do not say theirs
 _RESAMPLES = 10_000
 
@@ -59,8 +62,9 @@ class Cell:
         Coverage of the picks.
     settings, settings_hash
         Which settings of `select` were not the defaults, and a hash of them all.
-    version
-        Of this program.
+    version, code
+        Of this program, and a hash of the source of its selectors and figures, see `code_hash`;
+        empty where a table does not say.
     """
 
     features: str
@@ -74,11 +78,12 @@ class Cell:
     settings: str
     settings_hash: str
     version: str
+    code: str = ""
 
     @property
-    def name(self) -> tuple[str, str, int, int, int, str, str]:
-        """Return what tells cells apart: what ran on what, and under which conditions."""
-        conditions = (self.figures.draws, self.settings_hash, self.version)
+    def name(self) -> tuple[str, str, int, int, int, str]:
+        """Return what tells cells of one code apart: what ran on what, under which settings."""
+        conditions = (self.figures.draws, self.settings_hash)
         return self.digest, self.selector, self.budget, self.seed, *conditions
 
     def metric(self, name: str) -> float:
@@ -173,8 +178,21 @@ def _over(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np
     return np.where(equal, 0.0, first / np.where(second > 0, second, np.nan) - 1)
 
 
+@cache
+def code_hash() -> str:
+    """Return 12 digits of the SHA-256 of the source of the selectors and figures.
+
+    What was chosen or measured by other code, within one version too, may be another thing.
+    """
+    folder, summed = Path(selection.__file__).parent, hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        source = file.read_text(encoding="utf-8")
+        summed.update(f"{file.relative_to(folder).as_posix()}\n{source}\n".encode())
+    return summed.hexdigest()[:12]
+
+
 def settings_hash(settings: SelectSettings) -> str:
-    """Return 12 digits of the SHA-256 of what settings say beside budget, selector and seed."""
+    """Return 12 digits of the SHA-256 of the settings that act on what a selector chooses."""
     said = json.dumps(settings.model_dump(exclude=_NOT_OF_A_CELL), sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()[:12]
 
@@ -186,7 +204,7 @@ def changed_settings(settings: SelectSettings) -> str:
 
 
 def read_cells(path: Path) -> list[Cell]:
-    """Return the cells that a ``cells.csv`` holds.
+    """Return the cells that a ``cells.csv`` holds, whichever code made them.
 
     Cells of a table without settings and version count as made under the defaults.
 
@@ -199,7 +217,7 @@ def read_cells(path: Path) -> list[Cell]:
     if not lines:
         return []
     reader = csv.DictReader(lines)
-    if tuple(reader.fieldnames or ()) not in (_columns(), _old_columns()):
+    if tuple(reader.fieldnames or ()) not in (_columns(), *_earlier_columns()):
         raise UserError(
             f"{path} does not hold the columns of a comparison of this version: name another "
             "folder, or remove the file"
@@ -216,14 +234,17 @@ def _old_columns() -> tuple[str, ...]:
     return (*own, *(field.name for field in dataclasses.fields(CoverageFigures)))
 
 
+def _earlier_columns() -> tuple[tuple[str, ...], ...]:
+    old = _old_columns()
+    return old, (*old, *_NEW_COLUMNS[:_WITHOUT_CODE])
+
+
 def _own_fields() -> list[dataclasses.Field[Any]]:
     return [field for field in dataclasses.fields(Cell) if field.name != "figures"]
 
 
 def append_cell(path: Path, cell: Cell) -> None:
     """Add a line to a ``cells.csv``; what a killed process left of one is cut off."""
-    flat = dataclasses.asdict(cell)
-    flat |= flat.pop("figures")
     _add_new_columns(path)
     whole = len(_whole_lines(path))
     with path.open("a", newline="", encoding="utf-8") as file:
@@ -231,13 +252,29 @@ def append_cell(path: Path, cell: Cell) -> None:
         writer = csv.DictWriter(file, _columns(), lineterminator="\n")
         if not whole:
             writer.writeheader()
-        writer.writerow(flat)
+        writer.writerow(_line(cell))
+
+
+def write_cells(path: Path, cells: Iterable[Cell]) -> None:
+    """Write a ``cells.csv`` that holds these cells and no other."""
+    fresh = path.with_suffix(".part")
+    with fresh.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, _columns(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(_line(cell) for cell in cells)
+    fresh.replace(path)
+
+
+def _line(cell: Cell) -> dict[str, Any]:
+    flat = dataclasses.asdict(cell)
+    figures: dict[str, Any] = flat.pop("figures")
+    return flat | figures
 
 
 def _add_new_columns(path: Path) -> None:
     """Name the new columns in the header of an older table; its lines stay as they are."""
     header, _, lines = _whole_lines(path).partition(b"\n")
-    if header.decode("utf-8").strip() != ",".join(_old_columns()):
+    if tuple(header.decode("utf-8").strip().split(",")) not in _earlier_columns():
         return
     fresh = path.with_suffix(".part")
     fresh.write_bytes(",".join(_columns()).encode() + b"\n" + lines)
@@ -255,6 +292,7 @@ def _cell(row: Mapping[str, str]) -> Cell:
         "settings": "",
         "settings_hash": settings_hash(SelectSettings()),
         "version": _VERSION_BEFORE,
+        "code": "",
     }
     own: dict[str, Any] = {
         f.name: _value(row[f.name], str(f.type)) if row.get(f.name) else before.get(f.name)

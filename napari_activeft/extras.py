@@ -29,3 +29,18 @@ def need_compute(what: str) -> None:
             f"{'is' if len(missing) == 1 else 'are'} not installed: pip install "
             "'napari-activeft[compute]'"
         )
+
+
+def need_map(method: str) -> None:
+    """See that a map of the pool can be laid out by this method.
+
+    Raises
+    ------
+    UserError
+        If umap is asked for and umap-learn is not installed.
+    """
+    if method == "umap" and find_spec("umap") is None:
+        raise UserError(
+            "a map by umap was asked for, but umap-learn is not installed: pip install umap-learn, "
+            "or leave --map-by out"
+        )

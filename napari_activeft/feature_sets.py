@@ -1,7 +1,7 @@
 """Pools as files: anybody's features as ``.npy``, and what each row is as ``.csv`` beside it.
 
-``napari-activeft embed --out`` writes both. The table has the columns row, case, volume, position
-and key; without it every row is a volume of its own.
+``napari-activeft embed --out`` writes both. The table has the columns row, case, volume, position,
+key and, if known, emptiness; without a table every row is a volume of its own.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from napari_activeft.errors import UserError
 
 _COLUMNS = ("row", "case", "volume", "position", "key")
+_EMPTINESS = "emptiness"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class FeatureSet:
         cases: Sequence[str] | None = None,
         positions: Sequence[int] | None = None,
         outside: NDArray[Any] | None = None,
+        emptiness: NDArray[np.float64] | None = None,
     ) -> FeatureSet:
         """Return a pool of vectors (n, d); by default each row is a volume and a case of its own.
 
@@ -76,6 +78,7 @@ class FeatureSet:
             [f"{group:08d}" for group in groups] if cases is None else cases,
             [0] * count if positions is None else positions,
             None if outside is None else np.ascontiguousarray(outside, dtype=np.float32),
+            emptiness,
         )
 
     @classmethod
@@ -149,10 +152,11 @@ def _matrix(path: Path) -> NDArray[np.float32]:
 
 
 def _rows(table: Path, count: int) -> dict[str, Any]:
-    """Return keys, groups, cases and positions of the n rows that a table describes."""
+    """Return keys, groups, cases, positions and emptiness of the n rows of a table."""
     with table.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
-        lacking = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+        named = reader.fieldnames or ()
+        lacking = [name for name in _COLUMNS if name not in named]
         if lacking:
             raise UserError(
                 f"{table} has no column {lacking[0]!r}: give {', '.join(_COLUMNS)}, or remove it"
@@ -177,4 +181,20 @@ def _rows(table: Path, count: int) -> dict[str, Any]:
         "groups": [volumes[line["volume"]] for line in lines],
         "cases": [line["case"] for line in lines],
         "positions": positions,
+        # Tables of earlier versions, and of other programs, have none.
+        "emptiness": _emptiness(table, lines) if _EMPTINESS in named else None,
     }
+
+
+def _emptiness(table: Path, lines: Sequence[dict[str, str]]) -> NDArray[np.float64]:
+    for at, line in enumerate(lines):
+        try:
+            within = 0.0 <= float(line[_EMPTINESS]) <= 1.0
+        except (TypeError, ValueError):
+            within = False
+        if not within:
+            raise UserError(
+                f"{table} has an emptiness of {line[_EMPTINESS]!r} in row {at}: give a number from "
+                "0 (full) to 1 (empty) in every row, or remove the column"
+            )
+    return np.array([float(line[_EMPTINESS]) for line in lines])

@@ -122,12 +122,15 @@ class SelectResult:
     rw1
         Exact W1 between the pool and all slices asked so far, over that of random draws; below 1
         is better than random.
+    rw1_beside
+        W1 between the pool and all slices asked so far, over that of random draws of this round's
+        size beside the slices asked before; None in a first round.
     against_fresh
         W1 between the pool and all slices asked so far, over that of a fresh selection of as many;
         None where none was made.
     notes
-        What else there is to know: stages of the solver that fell short, and the comparison with
-        a fresh selection.
+        What else there is to know: stages of the solver that fell short, the comparison with a
+        fresh selection or why there is none, and baselines that could not choose.
     page
         The report.
     """
@@ -143,6 +146,7 @@ class SelectResult:
     encoder: str | None
     random_weights: bool
     rw1: float | None
+    rw1_beside: float | None
     against_fresh: float | None
     notes: tuple[str, ...]
     page: Path

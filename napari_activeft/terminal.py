@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import singledispatch
 
 from pydantic import ValidationError
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from napari_activeft.annotation_db import Fault, StoreError
 from napari_activeft.comparison_tables import Comparison
-from napari_activeft.errors import STOPPED, Cancelled, OnProgress, Problem, UserError, no_progress
+from napari_activeft.errors import STOPPED, Cancelled, UserError
 from napari_activeft.kept_weights import KeptWeights
 from napari_activeft.results import (
     AddResult,
@@ -31,40 +26,19 @@ from napari_activeft.results import (
     VerifyResult,
     WeightsResult,
 )
+from napari_activeft.screen import (
+    counted,
+    fail,
+    list_problems,
+    new_table,
+    out,
+    progress,
+    quoted,
+    tables,
+    warn,
+)
 
-_SHOWN_PROBLEMS = 20
-
-# soft_wrap: a path that is broken over two lines cannot be copied. emoji: names are no markup.
-out = Console(soft_wrap=True, highlight=False, emoji=False)
-# A table that is too wide is broken by the terminal; rich would cut off its words.
-tables = Console(width=1000, highlight=False, emoji=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
-
-
-@contextmanager
-def progress(what: str, *, in_bytes: bool = False) -> Iterator[OnProgress]:
-    """Show a progress bar on standard error while a terminal is there to see it."""
-    if not sys.stderr.isatty():
-        yield no_progress
-        return
-    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-
-    done = DownloadColumn() if in_bytes else MofNCompleteColumn()
-    columns = (TextColumn("{task.description}"), BarColumn(), done, Remaining())
-    with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def warn(sentence: str) -> None:
-    """Say something the user should know, without stopping."""
-    err.print(f"[yellow]warning:[/] {escape(sentence)}")
-
-
-def fail(sentence: str) -> None:
-    """Say why nothing more is done."""
-    err.print(f"[red]error:[/] {escape(sentence)}")
+__all__ = ["explain", "fail", "list_problems", "progress", "show", "warn"]
 
 
 def explain(refusal: BaseException) -> tuple[int, str]:
@@ -88,20 +62,6 @@ def _first_fault(refusal: ValidationError) -> str:
     return f"--{name}: {message}, {fault['input']!r} was given" if name else message
 
 
-def list_problems(problems: list[Problem], what: str = "file") -> None:
-    """Name the files or images that were passed over, all of them or the first twenty."""
-    if not problems:
-        return
-    err.print(f"[yellow]{_count(len(problems), what)} passed over:[/]")
-    for problem in problems[:_SHOWN_PROBLEMS]:
-        # Most sentences name the file themselves.
-        head = "" if problem.path in problem.sentence else f"{escape(problem.path)}\n    "
-        err.print(f"  {head}{escape(problem.sentence)}")
-    if len(problems) > _SHOWN_PROBLEMS:
-        rest = len(problems) - _SHOWN_PROBLEMS
-        err.print(f"  ... and {rest} more: --json lists all of them")
-
-
 @singledispatch
 def show(result: object) -> None:
     """Print a verb's result for people."""
@@ -111,14 +71,14 @@ def show(result: object) -> None:
 @show.register
 def _(result: InitResult) -> None:
     out.print(f"made the project [bold]{escape(result.name)}[/] in {escape(str(result.folder))}")
-    out.print(f"next: cd {_quoted(str(result.folder))} && napari-activeft add FOLDER_OF_IMAGES")
+    out.print(f"next: cd {quoted(str(result.folder))} && napari-activeft add FOLDER_OF_IMAGES")
 
 
 @show.register
 def _(result: AddResult) -> None:
     out.print(
-        f"added {_count(result.added, 'volume')} with {_count(result.slices, 'slice')}"
-        f" of {_count(sum(result.cases.values()), 'new case')} ({escape(result.case_rule)})"
+        f"added {counted(result.added, 'volume')} with {counted(result.slices, 'slice')}"
+        f" of {counted(sum(result.cases.values()), 'new case')} ({escape(result.case_rule)})"
     )
     if result.largest_case_volumes > 1:
         out.print(
@@ -128,17 +88,17 @@ def _(result: AddResult) -> None:
         )
     for split, count in result.cases.items():
         if split != "pool":
-            out.print(f"  {_count(count, 'case')} kept aside as {split}")
+            out.print(f"  {counted(count, 'case')} kept aside as {split}")
     if result.known:
-        out.print(f"{_count(result.known, 'volume')} known already")
+        out.print(f"{counted(result.known, 'volume')} known already")
     if result.moved:
-        out.print(f"{_count(result.moved, 'volume')} found again at another place")
+        out.print(f"{counted(result.moved, 'volume')} found again at another place")
     if result.label_maps:
-        out.print(f"{_count(result.label_maps, 'label map')} found")
+        out.print(f"{counted(result.label_maps, 'label map')} found")
     if not (result.added or result.known or result.moved):
         out.print(
             "no image was taken: NIfTI, DICOM, NRRD, MHA, PNG, JPEG and TIFF files are read"
-            f" ({_count(result.other_files, 'other file')} passed over)"
+            f" ({counted(result.other_files, 'other file')} passed over)"
         )
     list_problems(result.problems)
 
@@ -148,7 +108,7 @@ def _(result: ClassesResult) -> None:
     if not result.classes:
         out.print("no classes yet: add some, for example `napari-activeft classes RV Myo LV`")
         return
-    table = _table("value", "class", "colour")
+    table = new_table("value", "class", "colour")
     table.add_row("0", "background", "")
     for record in result.classes:
         swatch = f"[{record.colour}]██[/] {record.colour}"
@@ -160,7 +120,7 @@ def _(result: ClassesResult) -> None:
 def _(result: EmbedResult) -> None:
     trained = ", random weights: they say little about what is in a slice"
     out.print(
-        f"{_count(result.embedded, 'slice')} of {result.pool_slices} embedded by "
+        f"{counted(result.embedded, 'slice')} of {result.pool_slices} embedded by "
         f"{escape(result.encoder)}, {result.size} numbers each"
         f"{trained if result.random_weights else ''}"
     )
@@ -180,9 +140,9 @@ def _(result: EmbedResult) -> None:
 def _(result: SelectResult) -> None:
     share = result.selected / result.pool_slices
     out.print(
-        f"round {result.round}: queued {_count(result.selected, 'slice')} ({share:.1%} of "
-        f"{result.pool_slices}) from {_count(result.volumes, 'volume')} of "
-        f"{_count(result.cases, 'case')}, by {result.selector}, seed {result.seed}"
+        f"round {result.round}: queued {counted(result.selected, 'slice')} ({share:.1%} of "
+        f"{result.pool_slices}) from {counted(result.volumes, 'volume')} of "
+        f"{counted(result.cases, 'case')}, by {result.selector}, seed {result.seed}"
     )
     if result.encoder:
         untrained = ", a network with random weights" if result.random_weights else ""
@@ -192,6 +152,11 @@ def _(result: SelectResult) -> None:
             f"  all slices asked so far stand for the pool {_against_random(result.rw1)} "
             f"(W1 {result.rw1:.3f} of random)"
         )
+    if result.rw1_beside is not None:
+        out.print(
+            "  beside the slices asked before, this round's stand for it "
+            f"{_against_random(result.rw1_beside)} (W1 {result.rw1_beside:.3f} of that)"
+        )
     for note in result.notes:
         out.print(f"  note: {escape(note)}")
     out.print(f"  report: {escape(str(result.page))}")
@@ -200,7 +165,7 @@ def _(result: SelectResult) -> None:
 
 @show.register
 def _(result: Comparison) -> None:
-    table = _table("vectors", "budget", "selector", "W1 of random", f"over {result.reference}")
+    table = new_table("vectors", "budget", "selector", "W1 of random", f"over {result.reference}")
     for row in result.standings:
         known = row.excess == row.excess and row.selector != result.reference
         excess = f"{row.excess:+.1%}" if known else ""
@@ -257,22 +222,22 @@ def _(result: SubmitResult) -> None:
 @show.register
 def _(result: ImportResult) -> None:
     out.print(
-        f"imported {_count(result.stored, 'mask')} from {_count(result.label_maps, 'label map')}"
+        f"imported {counted(result.stored, 'mask')} from {counted(result.label_maps, 'label map')}"
     )
     if result.kept:
-        out.print(f"{_count(result.kept, 'slice')} kept an accepted mask")
+        out.print(f"{counted(result.kept, 'slice')} kept an accepted mask")
     if result.leased:
-        out.print(f"{_count(result.leased, 'slice')} left to whoever is labelling them")
+        out.print(f"{counted(result.leased, 'slice')} left to whoever is labelling them")
     if result.without_label_map:
-        out.print(f"{_count(result.without_label_map, 'volume')} without a label map")
+        out.print(f"{counted(result.without_label_map, 'volume')} without a label map")
     list_problems(result.problems)
 
 
 @show.register
 def _(result: ExportResult) -> None:
     out.print(
-        f"exported {_count(result.slices, 'slice')} of {_count(result.volumes, 'volume')} as "
-        f"{result.format} to {escape(str(result.folder))} ({_count(result.files, 'file')})"
+        f"exported {counted(result.slices, 'slice')} of {counted(result.volumes, 'volume')} as "
+        f"{result.format} to {escape(str(result.folder))} ({counted(result.files, 'file')})"
     )
     for note in result.notes:
         out.print(f"note: {escape(note)}")
@@ -285,7 +250,7 @@ def _(result: InfoResult) -> None:
     else:
         out.print(f"[bold]{escape(str(result.name))}[/] in {escape(str(result.folder))}")
         _show_contents(result)
-    table = _table("program", "version")
+    table = new_table("program", "version")
     for part, version in result.program.items():
         table.add_row(part, escape(version))
     tables.print(table)
@@ -296,7 +261,7 @@ def _(result: InfoResult) -> None:
 
 
 def _show_contents(result: InfoResult) -> None:
-    contents = _table("split", "cases", "volumes", "slices")
+    contents = new_table("split", "cases", "volumes", "slices")
     for split in ("pool", "val", "test"):
         numbers = [result.contents[f"{split} {what}"] for what in ("cases", "volumes", "slices")]
         if any(numbers) or split == "pool":
@@ -307,7 +272,7 @@ def _show_contents(result: InfoResult) -> None:
     if result.rounds:
         order = ("open", "leased", "submitted", "skipped", "approved", "rejected")
         states = [s for s in order if any(s in row["states"] for row in result.rounds)]
-        rounds = _table("round", "selector", "seed", *states)
+        rounds = new_table("round", "selector", "seed", *states)
         for row in result.rounds:
             counts = (str(row["states"].get(state, 0)) for state in states)
             rounds.add_row(str(row["round"]), row["selector"], str(row["seed"]), *counts)
@@ -316,20 +281,20 @@ def _show_contents(result: InfoResult) -> None:
         untrained = ", random weights" if made["random_weights"] else ""
         out.print(
             f"embedded by {escape(made['encoder'])} at {made['side']} x {made['side']}{untrained}: "
-            f"{_count(made['slices'], 'slice')}, {made['size']} numbers each, last used "
+            f"{counted(made['slices'], 'slice')}, {made['size']} numbers each, last used "
             f"{made['used_at'][:16].replace('T', ' ')} UTC"
         )
     list_problems(result.problems, "embedding")
-    out.print(f"{_count(result.accepted, 'slice')} with an accepted mask")
+    out.print(f"{counted(result.accepted, 'slice')} with an accepted mask")
     for person in result.annotators:
         seconds = round(person["seconds"])
         time = f", {seconds // 60} min {seconds % 60} s on task" if seconds else ""
-        out.print(f"  {escape(person['author'])}: {_count(person['masks'], 'mask')}{time}")
+        out.print(f"  {escape(person['author'])}: {counted(person['masks'], 'mask')}{time}")
 
 
 @show.register
 def _(result: WeightsResult) -> None:
-    table = _table("encoder", "here", "parameters", "ImageNet top-1", "official file")
+    table = new_table("encoder", "here", "parameters", "ImageNet top-1", "official file")
     for entry in result.weights:
         millions = f"{entry.parameters / 1e6:.0f} M" if entry.parameters else ""
         here = "yes" if entry.present else "no"
@@ -363,11 +328,11 @@ def _(result: DoctorResult) -> None:
     if result.backup:
         out.print(f"copied the database to {escape(str(result.backup))}")
     if result.mended:
-        out.print(f"put {_count(result.mended, 'query')} back into the queue")
+        out.print(f"put {counted(result.mended, 'query')} back into the queue")
     out.print(
-        f"looked at the database, {_count(result.masks, 'mask')} and "
-        f"{_count(result.images, 'image')}: "
-        + (f"[red]{_count(len(result.faults), 'fault')}[/]" if result.faults else "all is well")
+        f"looked at the database, {counted(result.masks, 'mask')} and "
+        f"{counted(result.images, 'image')}: "
+        + (f"[red]{counted(len(result.faults), 'fault')}[/]" if result.faults else "all is well")
     )
     for fault in result.faults:
         out.print(_fault_line(fault))
@@ -377,24 +342,7 @@ def _fault_line(fault: Fault) -> str:
     return f"  {escape(fault.subject)}\n    {escape(fault.sentence)}"
 
 
-def _table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        # A number or name that is cut off says nothing.
-        table.add_column(heading, no_wrap=True, overflow="ignore")
-    return table
-
-
 def _against_random(rw1: float) -> str:
     if round(rw1, 2) == 1:
         return "as well as a random draw"
     return f"{abs(1 - rw1):.0%} {'better' if rw1 < 1 else 'worse'} than a random draw"
-
-
-def _count(number: int, what: str, many: str | None = None) -> str:
-    many = "queries" if what == "query" else many
-    return f"{number} {what if number == 1 else many or what + 's'}"
-
-
-def _quoted(path: str) -> str:
-    return f"'{path}'" if " " in path else path

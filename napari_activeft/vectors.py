@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_activeft.annotation_db import SliceRow
+from napari_activeft.embedding.encoder import WEIGHTLESS
 from napari_activeft.embedding.feature_file import FeatureFile, damaged, read_about
 from napari_activeft.errors import Problem, UserError
 from napari_activeft.project import Project
@@ -120,14 +123,10 @@ def load_vectors(
         If there are none, or not for every slice.
     """
     keys = [row.key for row in pool]
-    made = [one for one in embeddings(project) if encoder in (None, one.encoder)]
-    asked = f" --encoder {encoder}" if encoder else ""
+    there = embeddings(project)
+    made = [one for one in there if encoder in (None, one.encoder)]
     if not made:
-        by = f" by {encoder}" if encoder else ""
-        raise UserError(
-            f"the slices of this project were not embedded yet{by}: run `napari-activeft "
-            f"embed{asked}`"
-        )
+        raise UserError(_not_embedded(encoder, list(dict.fromkeys(one.encoder for one in there))))
     named = [one for one in made if one.encoder == made[0].encoder]
     files = [FeatureFile.open(one.folder) for one in named]
     lacking = [len(set(keys) - set(file.keys)) for file in files]
@@ -140,6 +139,40 @@ def load_vectors(
     chosen = lacking.index(0)
     vectors = files[chosen].rows_of(keys)
     return named[chosen], unit_length(vectors) if l2 else vectors
+
+
+def _not_embedded(encoder: str | None, there: Sequence[str]) -> str:
+    """Return why there are no vectors by an encoder, where there are some by others."""
+    if encoder is None:
+        return "the slices of this project were not embedded yet: run `napari-activeft embed`"
+    known = _known_encoders()
+    if encoder in known:
+        return (
+            f"the slices of this project were not embedded yet by {encoder}: run `napari-activeft "
+            f"embed --encoder {encoder}`"
+            + (f", or choose {', '.join(there)}, by which they were" if there else "")
+        )
+    near = get_close_matches(encoder, [*there, *known], 3, cutoff=0.5)
+    meant = f" (did you mean {' or '.join(dict.fromkeys(near))}?)" if near else ""
+    if there:
+        return (
+            f"no encoder is called {encoder!r}{meant}: this project was embedded by "
+            f"{', '.join(there)}; name one of these with --encoder, or leave it out"
+        )
+    return (
+        f"no encoder is called {encoder!r}{meant}: run `napari-activeft embed`, with --encoder for "
+        f"one of {', '.join(known)}"
+    )
+
+
+def _known_encoders() -> list[str]:
+    """Return every encoder that `embed` can run here."""
+    if find_spec("torch") is None:
+        return list(WEIGHTLESS)
+    from napari_activeft.models.registry import MODELS
+
+    networks = [card.name for card in MODELS.values() if card.kind == "encoder"]
+    return [*WEIGHTLESS, *networks]
 
 
 def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -170,9 +203,10 @@ def write_vectors(project: Project, path: Path, embedding: Embedding, *, l2: boo
             np.save(out, unit_length(vectors) if l2 else vectors)
         with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as table:
             writer = csv.writer(table)
-            writer.writerow(["row", "case", "volume", "position", "key"])
+            writer.writerow(["row", "case", "volume", "position", "key", "emptiness"])
             for at, row in enumerate(pool):
-                writer.writerow([at, row.case, names[row.volume_id], row.position, row.key])
+                where = (row.case, names[row.volume_id], row.position, row.key)
+                writer.writerow([at, *where, row.emptiness])
     except OSError as refusal:
         raise UserError(
             f"{path} cannot be written ({refusal.strerror}): choose another --out"

@@ -11,7 +11,7 @@ from projectmaking import read_json, write_folder, write_volume
 from rich.console import Console
 from typer.testing import CliRunner
 
-from napari_activeft import __version__, cli, terminal
+from napari_activeft import __version__, cli, screen, terminal
 from napari_activeft.project import Project
 
 # Needs no vectors.
@@ -299,13 +299,13 @@ def test_a_progress_bar_is_shown_on_a_terminal_only(monkeypatch, capsys):
         def flush(self) -> None:
             pass
 
-    screen = Terminal()
-    monkeypatch.setattr(sys, "stderr", screen)
-    monkeypatch.setattr(terminal, "err", Console(file=screen, force_terminal=True))
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setattr(screen, "err", Console(file=shown, force_terminal=True))
     with terminal.progress("working") as on_progress:
         on_progress(1, 2)
-    assert "working" in screen.text
-    assert "1/2" in screen.text
+    assert "working" in shown.text
+    assert "1/2" in shown.text
 
 
 def test_long_paths_are_not_broken_over_lines(command_line, tmp_path):

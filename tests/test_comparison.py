@@ -10,8 +10,14 @@ import pytest
 from pagereading import browser, in_browser, read_page, see_self_contained
 from pydantic import ValidationError
 
-from napari_activeft.comparison import choose_by, compare
-from napari_activeft.comparison_tables import paired_excess, read_cells, summarise
+from napari_activeft import comparison_tables
+from napari_activeft.comparison import compare
+from napari_activeft.comparison_tables import (
+    paired_excess,
+    read_cells,
+    settings_hash,
+    summarise,
+)
 from napari_activeft.errors import UserError
 from napari_activeft.feature_sets import FeatureSet
 from napari_activeft.selection import Caps, select
@@ -146,29 +152,64 @@ def test_cells_made_under_other_conditions_are_not_reused(pool, tmp_path, change
     assert len(read_cells(tmp_path / "cells.csv")) == 24
 
 
-def test_cells_of_another_version_are_not_reused(pool, tmp_path, monkeypatch):
+def test_cells_of_other_code_are_neither_reused_nor_kept(pool, tmp_path, monkeypatch):
     run(pool, tmp_path)
-    monkeypatch.setattr("napari_activeft.comparison.__version__", "99.0")
+    monkeypatch.setattr("napari_activeft.comparison.code_hash", lambda: "another")
 
-    assert run(pool, tmp_path).reused == 0
+    made = run(pool, tmp_path, seeds=[0])
+
+    assert made.reused == 0
+    assert read_cells(tmp_path / "cells.csv") == made.cells
+    assert {cell.code for cell in made.cells} == {"another"}
 
 
-def test_a_table_without_settings_is_reused_under_the_defaults_and_added_to(pool, tmp_path):
+def test_cells_that_are_trusted_are_reused_whichever_code_made_them(pool, tmp_path, monkeypatch):
+    whole = run(pool, tmp_path)
+    monkeypatch.setattr("napari_activeft.comparison.code_hash", lambda: "another")
+
+    made = run(pool, tmp_path, seeds=[0, 1, 2, 3], trust=True)
+
+    assert made.reused == 12
+    assert read_cells(tmp_path / "cells.csv")[:12] == whole.cells
+
+
+def test_the_code_has_another_hash_when_a_line_of_a_selector_changes(tmp_path, monkeypatch):
+    for name in ("__init__.py", "deep/kmeans.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("k = 1\n")
+    monkeypatch.setattr(comparison_tables.selection, "__file__", str(tmp_path / "__init__.py"))
+    code_hash = comparison_tables.code_hash.__wrapped__
+
+    before = code_hash()
+    (tmp_path / "deep" / "kmeans.py").write_text("k = 2\n")
+
+    assert before != code_hash()
+    assert len(before) == 12
+
+
+@pytest.mark.parametrize("columns", [4, 1], ids=["without settings", "without code"])
+def test_an_older_table_can_be_trusted_and_added_to(pool, tmp_path, columns):
     whole = run(pool, tmp_path)
     path = tmp_path / "cells.csv"
     lines = [line.split(",") for line in path.read_text().splitlines()]
-    short = [",".join(line[:-3]) + "\n" for line in lines]
+    short = [",".join(line[:-columns]) + "\n" for line in lines]
     path.write_text("".join(short))
 
-    assert run(pool, tmp_path).cells == whole.cells
+    again = run(pool, tmp_path, trust=True).cells
+    assert [dataclasses.replace(cell, code=whole.cells[0].code) for cell in again] == whole.cells
     assert path.read_text() == "".join(short)
-    more = run(pool, tmp_path, seeds=[0, 1, 2, 3])
+    more = run(pool, tmp_path, seeds=[0, 1, 2, 3], trust=True)
     assert more.reused == 12
     # A program of the older version may still run and add a line of its own.
     with path.open("a") as file:
         file.write(short[-1])
-    assert read_cells(path)[-1] == whole.cells[-1]
-    assert run(pool, tmp_path, settings=SelectSettings(gap=2)).reused == 0
+    assert read_cells(path)[-1] == again[-1]
+    assert run(pool, tmp_path, settings=SelectSettings(gap=2), trust=True).reused == 0
+    assert run(pool, tmp_path).reused == 0
+
+
+def test_how_the_page_is_laid_out_does_not_act_on_a_cell():
+    assert settings_hash(SelectSettings(map_by="umap")) == settings_hash(SelectSettings())
 
 
 def test_selectors_choose_as_select_does_with_the_same_settings(pool, tmp_path):
@@ -323,64 +364,6 @@ def test_progress_counts_every_cell_and_stopping_keeps_them(pool, tmp_path):
 
     assert seen == [(1, 12), (2, 12), (3, 12)]
     assert len(read_cells(tmp_path / "cells.csv")) == 3
-
-
-def write(path, vectors, lines=None, head="row,case,volume,position,key"):
-    np.save(path, vectors)
-    if lines is not None:
-        path.with_suffix(".csv").write_text("\n".join([head, *lines]) + "\n")
-    return path
-
-
-def test_a_feature_file_is_read_with_the_table_beside_it(tmp_path):
-    lines = ["1,b,v2,4,k1", "0,a,v1,3,k0", "2,b,v2,5,k2"]
-    path = write(tmp_path / "feats.npy", np.eye(3, dtype="float64"), lines)
-
-    pool = FeatureSet.read(path, outside=write(tmp_path / "out.npy", np.ones((2, 3))))
-
-    assert pool.name == "feats"
-    assert pool.vectors.dtype == np.float32
-    assert (pool.keys, pool.cases) == (["k0", "k1", "k2"], ["a", "b", "b"])
-    assert (pool.groups, pool.positions) == ([0, 1, 1], [3, 4, 5])
-    assert pool.outside.shape == (2, 3)
-
-
-def test_bare_features_are_volumes_of_their_own(tmp_path):
-    pool = FeatureSet.read(write(tmp_path / "bare.npy", np.eye(3, dtype="float16")))
-
-    assert len(set(pool.keys)) == len(set(pool.groups)) == len(set(pool.cases)) == 3
-    assert len(choose_by("random")(pool, 2, 0)) == 2
-
-
-@pytest.mark.parametrize(
-    ("vectors", "lines", "sentence"),
-    [
-        (np.ones(3), None, "a row per slice"),
-        (np.ones((0, 3)), None, "a row per slice"),
-        (np.array([["a"]]), None, "numbers are needed"),
-        (np.ones((2, 3)), ["0,a,v,0,k"], "describes 1 rows"),
-        (np.ones((1, 3)), ["0,a,v,zero,k"], "no whole number"),
-        (np.ones((1, 3)), ["0,a"], "no whole number"),
-    ],
-    ids=["1-D", "empty", "words", "too few lines", "position", "short line"],
-)
-def test_feature_files_that_cannot_serve_are_refused(tmp_path, vectors, lines, sentence):
-    with pytest.raises(UserError, match=sentence):
-        FeatureSet.read(write(tmp_path / "a.npy", vectors, lines))
-
-
-def test_files_that_are_not_features_are_refused(tmp_path):
-    (tmp_path / "a.npy").write_text("hello")
-    with pytest.raises(UserError, match=r"cannot be read as \.npy"):
-        FeatureSet.read(tmp_path / "a.npy")
-    with pytest.raises(UserError, match=r"cannot be read as \.npy"):
-        FeatureSet.read(tmp_path / "missing.npy")
-    with pytest.raises(UserError, match="has no column 'case'"):
-        FeatureSet.read(write(tmp_path / "b.npy", np.ones((1, 2)), ["0,v"], head="row,volume"))
-    with pytest.raises(UserError, match="by the same encoder"):
-        FeatureSet.read(
-            write(tmp_path / "c.npy", np.ones((1, 2))), write(tmp_path / "d.npy", np.ones((1, 3)))
-        )
 
 
 def test_a_part_of_a_pool_keeps_names_and_holds_the_others_outside(pool):

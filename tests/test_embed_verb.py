@@ -17,6 +17,7 @@ from projectmaking import assert_sentence, make_project, run_python, write_folde
 from napari_activeft import extras, vectors, workflow
 from napari_activeft.embedding.network import NetworkEncoder
 from napari_activeft.errors import UserError
+from napari_activeft.feature_sets import FeatureSet
 from napari_activeft.project import Project
 from napari_activeft.settings import AddSettings, EmbedSettings
 
@@ -288,8 +289,11 @@ def test_vectors_are_written_for_other_programs(embedded, tmp_path):
     found = np.load(out)
     assert found.shape == (SLICES, 1764)
     assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
-    assert table.shape == (SLICES, 5)
+    assert table.shape == (SLICES, 6)
     assert list(table[:5, 3]) == ["0", "1", "2", "3", "0"]
+    with Project.open(embedded.project) as project:
+        emptiness = [row.emptiness for row in project.store.pool_slices()]
+    assert FeatureSet.read(out).emptiness.tolist() == emptiness
     made, rows = vectors_of(embedded.project, l2=True)
     assert np.allclose(rows, found)
     assert made.encoder == "hog"

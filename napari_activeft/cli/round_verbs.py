@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,12 +14,39 @@ from napari_activeft.errors import Cancelled, UserError
 from napari_activeft.settings import (
     ActiveFTSettings,
     Budget,
+    ChoiceSettings,
     CompareSettings,
     ImportSettings,
     NextSettings,
     SelectSettings,
     SubmitSettings,
 )
+
+if TYPE_CHECKING:
+    from napari_activeft.results import SelectResult
+
+# What `select` and `compare` share, see `ChoiceSettings`.
+EncoderOption = Annotated[
+    str | None,
+    typer.Option(help="Whose vectors; else those of the last `embed`, in `compare` all there are."),
+]
+PerCaseOption = Annotated[
+    int | None, typer.Option(help="Most slices of one case, labelled ones included.")
+]
+PerVolumeOption = Annotated[
+    int | None, typer.Option(help="Most slices of one volume, labelled ones included.")
+]
+GapOption = Annotated[int, typer.Option(help="Least distance of chosen slices of one volume.")]
+EmptinessOption = Annotated[
+    float, typer.Option(help="How much less an empty slice counts, 0 to below 1.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="A setting of activeft, see the guide; repeatable."
+    ),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 
 
 def _parsed_budget(text: str) -> Budget:
@@ -37,31 +64,17 @@ def select(
     selector: Annotated[
         str, typer.Option(help="activeft, stratified_random, kmeans, ...: see the guide.")
     ] = default(SelectSettings, "selector"),
-    encoder: Annotated[
-        str | None, typer.Option(help="Whose vectors; those of the last `embed` otherwise.")
-    ] = default(SelectSettings, "encoder"),
-    per_case: Annotated[
-        int | None, typer.Option(help="Most slices of one case, labelled ones included.")
-    ] = default(SelectSettings, "per_case"),
-    per_volume: Annotated[
-        int | None, typer.Option(help="Most slices of one volume, labelled ones included.")
-    ] = default(SelectSettings, "per_volume"),
-    gap: Annotated[
-        int, typer.Option(help="Least distance of chosen slices of one volume.")
-    ] = default(SelectSettings, "gap"),
-    emptiness: Annotated[
-        float, typer.Option(help="How much less an empty slice counts, 0 to below 1.")
-    ] = default(SelectSettings, "emptiness"),
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="NAME=VALUE", help="A setting of activeft, see the guide; repeatable."
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = default(
-        SelectSettings, "device"
-    ),
+    encoder: EncoderOption = default(ChoiceSettings, "encoder"),
+    per_case: PerCaseOption = default(ChoiceSettings, "per_case"),
+    per_volume: PerVolumeOption = default(ChoiceSettings, "per_volume"),
+    gap: GapOption = default(ChoiceSettings, "gap"),
+    emptiness: EmptinessOption = default(ChoiceSettings, "emptiness"),
+    option: SetOption = None,
+    device: DeviceOption = default(ChoiceSettings, "device"),
     seed: Annotated[int, typer.Option(help="Of the draws.")] = default(SelectSettings, "seed"),
+    map_by: Annotated[
+        str, typer.Option(help="Layout of the map in the report: pca or umap.")
+    ] = default(SelectSettings, "map_by"),
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -71,6 +84,7 @@ def select(
             "budget": _parsed_budget(budget),
             "selector": selector,
             "seed": seed,
+            "map_by": map_by,
             "encoder": encoder,
             "device": device,
             "per_case": per_case,
@@ -82,12 +96,14 @@ def select(
     )
     from napari_activeft import terminal, workflow
 
+    result: SelectResult | None = None
     try:
         with opened_project(project) as opened, terminal.progress("selecting") as on_progress:
             result = workflow.select(opened, settings, on_progress)
     except (KeyboardInterrupt, Cancelled) as stop:
-        terminal.fail("stopped: no round was queued, the same command starts afresh")
-        raise typer.Exit(1) from stop
+        if result is None:  # else the round is queued, whatever was stopped after it
+            terminal.fail("stopped: no round was queued, the same command starts afresh")
+            raise typer.Exit(1) from stop
     report(result, as_json)
 
 
@@ -117,30 +133,13 @@ def compare(
         Path | None,
         typer.Option(metavar="DIR", help="reports/comparison in the project if not given."),
     ] = default(CompareSettings, "out"),
-    encoder: Annotated[
-        str | None, typer.Option(help="Only these vectors of the project; else all it holds.")
-    ] = default(CompareSettings, "encoder"),
-    per_case: Annotated[int | None, typer.Option(help="Most slices of one case.")] = default(
-        CompareSettings, "per_case"
-    ),
-    per_volume: Annotated[int | None, typer.Option(help="Most slices of one volume.")] = default(
-        CompareSettings, "per_volume"
-    ),
-    gap: Annotated[
-        int, typer.Option(help="Least distance of chosen slices of one volume.")
-    ] = default(CompareSettings, "gap"),
-    emptiness: Annotated[
-        float, typer.Option(help="How much less an empty slice counts, 0 to below 1.")
-    ] = default(CompareSettings, "emptiness"),
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="NAME=VALUE", help="A setting of activeft, see the guide; repeatable."
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = default(
-        CompareSettings, "device"
-    ),
+    encoder: EncoderOption = default(ChoiceSettings, "encoder"),
+    per_case: PerCaseOption = default(ChoiceSettings, "per_case"),
+    per_volume: PerVolumeOption = default(ChoiceSettings, "per_volume"),
+    gap: GapOption = default(ChoiceSettings, "gap"),
+    emptiness: EmptinessOption = default(ChoiceSettings, "emptiness"),
+    option: SetOption = None,
+    device: DeviceOption = default(ChoiceSettings, "device"),
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:

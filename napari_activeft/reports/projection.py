@@ -20,11 +20,12 @@ def flattened(
     Parameters
     ----------
     method
-        pca, umap, or auto: UMAP where umap-learn is installed and the pool is large enough.
+        pca, umap, or auto: UMAP where umap-learn is installed. Fewer than 16 rows, which have no
+        neighbourhood to speak of, are always laid out by PCA.
     """
     rows = np.asarray(vectors, dtype=np.float32)
-    if method == "umap" or (
-        method == "auto" and find_spec("umap") and len(rows) >= _UMAP_LEAST_ROWS
+    if len(rows) >= _UMAP_LEAST_ROWS and (
+        method == "umap" or (method == "auto" and find_spec("umap"))
     ):
         return "UMAP", _umap(rows, seed)
     return "PCA", _pca(rows)

@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 from napari_activeft.reports.plots import Band, Line, MapPoint, line_plot, map_plot
 from napari_activeft.reports.png import data_address
 from napari_activeft.reports.projection import flattened
+from napari_activeft.reports.selection_figures import SO_FAR, figures_card
 from napari_activeft.reports.shell import (
     PALETTE,
     card,
     empty,
     key_table,
-    number,
     page,
-    share,
-    table,
     text,
 )
 from napari_activeft.selection.coverage import CoverageFigures
@@ -30,7 +28,6 @@ from napari_activeft.selection.coverage_curve import PrefixCurve
 THUMBNAILS = 24
 _MAP_ROWS = 5000
 _BARS = 60
-_SO_FAR = "this round and all slices asked before"
 
 _STYLE = """
 .pick{fill:var(--accent);stroke:var(--card);stroke-width:1.6}
@@ -58,6 +55,9 @@ align-items:center;line-height:1.75}
 .bars span{overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
 .bars i{background:var(--accent);height:9px;border-radius:2px;min-width:1px}
 .bars b{font-weight:600;font-variant-numeric:tabular-nums}
+pre{background:var(--page);border:1px solid var(--line);border-radius:8px;padding:10px 12px;
+margin:0 0 12px;white-space:pre-wrap;overflow-wrap:anywhere}
+summary{cursor:pointer;margin:12px 0 4px;color:var(--soft);font-size:14px}
 """
 
 
@@ -83,12 +83,20 @@ class SelectionPage:
         Coverage of the picks and of their prefixes; None where there are no vectors.
     thumbnail
         A row to its picture, uint8 (h, w) or (h, w, 3); None where it cannot be shown.
-    settings, hashes
-        Names and values for the reader who repeats the selection.
+    rw1_beside
+        W1 of labelled slices and picks over that of labelled slices and random draws; None where
+        nothing was labelled.
+    command
+        What to type to choose so again.
+    settings, report, hashes
+        Names and values for the reader who repeats the selection: every setting as it is typed,
+        what the selector reported, and what tells pool and vectors.
     seed
-        Of the selection.
+        Of the map.
     notes
-        Sentences to read first, such as a solver that did not converge.
+        Warnings to read first, such as a solver that did not converge.
+    remarks
+        Plain sentences, such as the comparison with a fresh selection.
     flatten
         How the map is made: pca, umap or auto.
     """
@@ -101,12 +109,16 @@ class SelectionPage:
     vectors: NDArray[np.float32] | None = None
     labelled: Sequence[int] = ()
     figures: CoverageFigures | None = None
+    rw1_beside: float | None = None
     curve: PrefixCurve | None = None
     thumbnail: Callable[[int], NDArray[np.uint8] | None] | None = None
+    command: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
     hashes: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     notes: Sequence[str] = ()
+    remarks: Sequence[str] = ()
     flatten: str = "auto"
 
 
@@ -130,12 +142,13 @@ def selection_page(about: SelectionPage) -> str:
         (
             *(f'<p class="note">{text(note)}</p>' for note in about.notes),
             _tiles(about),
+            *(f"<p>{text(remark)}</p>" for remark in about.remarks),
             shown_map,
             _thumbnails(about),
             _curves(about.curve, len(about.labelled)),
             _cases(about),
-            _figures(about.figures, len(about.labelled)),
-            _settings(about),
+            figures_card(about.figures, about.rw1_beside, len(about.labelled)),
+            _repeat(about),
         )
     )
     names = [about.names[row] for row in drawn]
@@ -143,25 +156,34 @@ def selection_page(about: SelectionPage) -> str:
 
 
 def _tiles(about: SelectionPage) -> str:
-    cases = {about.cases[row] for row in about.picks}
-    now = " in this round" if len(about.labelled) else ""
+    cases, f = {about.cases[row] for row in about.picks}, about.figures
+    had, now = len(about.labelled), len(about.picks)
     tiles = [
-        (f"{len(about.picks)}", f"slices to annotate{now}, of {len(about.names)} in the pool"),
+        (
+            str(now),
+            f"slices to annotate{' in this round' if had else ''}, of {len(about.names)} in the "
+            "pool",
+        ),
         (f"{len(cases)} of {len(set(about.cases))}", "cases hold at least one of them"),
     ]
-    if about.figures is not None:
-        better = 1 - about.figures.rw1
-        word = (
-            "closer to the pool than random draws" if better >= 0 else "farther than random draws"
-        )
-        whose = f": {_SO_FAR}" if len(about.labelled) else ""
-        tiles.append((f"{100 * abs(better):.0f} %", word + whose))
-        tiles.append((str(about.figures.most_in_volume), "slices at most in one volume" + whose))
+    if f is not None:
+        drawn = f"{f.picks} random slices: all {f.picks} asked so far" if had else "random draws"
+        tiles.append(_against(f.rw1, f"than {drawn}"))
+        if about.rw1_beside is not None:
+            what = f"than with {now} random slices beside the {had} asked before: this round's part"
+            tiles.append(_against(about.rw1_beside, what))
+        whose = f": {SO_FAR}" if had else ""
+        tiles.append((str(f.most_in_volume), "slices at most in one volume" + whose))
     inside = "".join(
         f'<div class="card"><strong>{text(big)}</strong><span>{text(small)}</span></div>'
         for big, small in tiles
     )
     return f'<div class="tiles">{inside}</div>'
+
+
+def _against(ratio: float, what: str) -> tuple[str, str]:
+    side = "closer to" if ratio <= 1 else "farther from"
+    return f"{100 * abs(1 - ratio):.0f} %", f"{side} the pool {what}"
 
 
 def _map(about: SelectionPage) -> tuple[list[int], str]:
@@ -297,7 +319,8 @@ def _cases(about: SelectionPage) -> str:
         for case, count in ranked[:_BARS]
     )
     without = len(set(about.cases)) - len(counts)
-    lead = f"{len(counts)} cases hold picks, {without} hold none."
+    now = " of this round" if len(about.labelled) else ""
+    lead = f"{len(counts)} cases hold picks{now}, {without} hold none."
     if len(ranked) > _BARS:
         lead += f" Shown: the {_BARS} with the most."
     return card("Picks per case", f'<div class="bars">{bars}</div>', lead)
@@ -309,87 +332,23 @@ def _shared_folder(names: Sequence[str]) -> int:
     return len(folders.pop()) + 1 if len(folders) == 1 and "" not in folders else 0
 
 
-def _figures(figures: CoverageFigures | None, labelled: int) -> str:
-    heading = "The figures"
-    if figures is None:
-        return card(heading, empty("Without features, coverage of the pool is not measured."))
-    sampled = (
-        f" W1 was measured on {figures.measured_rows} of {figures.pool} slices, drawn at random."
+def _repeat(about: SelectionPage) -> str:
+    """Return what to type, what tells pool and vectors, and every other value folded away."""
+    folded = "".join(
+        f"<details><summary>{text(summary)}</summary>{key_table(pairs)}</details>"
+        for summary, pairs in (
+            ("Every setting, defaults included", list(about.settings.items())),
+            (
+                "What the selector reported",
+                [(str(name).replace("_", " "), _short(v)) for name, v in about.report.items()],
+            ),
+        )
+        if pairs
     )
-    lead = "Measured on the encoder's features; no label was looked at."
-    if labelled:
-        lead += f" Of {figures.picks} slices: {_SO_FAR}."
-    return card(
-        heading,
-        table(
-            ("Figure", "Value", "What it says"),
-            [
-                (text(name), value, f'<span class="soft">{text(why)}</span>')
-                for name, value, why in (*_closeness(figures), *_spread(figures))
-                if value != number(None)  # such as cases outside of the pool, where there are none
-            ],
-            numbers=(1,),
-        ),
-        lead + (sampled if figures.measured_rows < figures.pool else ""),
-    )
-
-
-def _closeness(f: CoverageFigures) -> list[tuple[str, str, str]]:
-    """Return name, value and meaning of the figures that measure distances."""
-    return [
-        (
-            "Distance to the pool against random (rW1)",
-            number(f.rw1),
-            f"How far the pool is from the picks, divided by the same for {f.draws} random draws: "
-            "1 is as good as random, lower is better.",
-        ),
-        (
-            "The same for cases outside of the pool",
-            number(f.rw1_out),
-            "Whether the picks also stand for patients who could not be chosen; lower is better.",
-        ),
-        (
-            "Mean distance to the nearest pick",
-            number(f.nearest_mean),
-            "0 is a slice that looks the same to the encoder, 1.41 one that has nothing in common.",
-        ),
-        (
-            "95 % of slices are within",
-            number(f.radius_95),
-            "Only one slice in twenty is farther than this from every pick.",
-        ),
-        ("The worst slice is at", number(f.radius_max), "The slice least like any pick."),
-        (
-            "Energy distance",
-            number(f.energy, 4),
-            "How differently pool and picks are spread; 0 is the same.",
-        ),
-    ]
-
-
-def _spread(f: CoverageFigures) -> list[tuple[str, str, str]]:
-    """Return name, value and meaning of the figures that count."""
-    return [
-        (
-            "Cases with a pick",
-            f"{f.cases} of {f.pool_cases}",
-            "Patients of whom at least one slice will be annotated.",
-        ),
-        ("Volumes with a pick", f"{f.volumes} of {f.pool_volumes}", "The same, counted by volume."),
-        ("Most picks in one volume", str(f.most_in_volume), "A high number means repeated work."),
-        (
-            "Neighbouring picks",
-            share(f.adjacent_share),
-            "Of picks that follow each other in a volume, the share that touch: they look alike.",
-        ),
-        ("Nearly empty picks", share(f.empty_share), "Slices that show little or nothing."),
-    ]
-
-
-def _settings(about: SelectionPage) -> str:
-    pairs = [("seed", about.seed), *about.settings.items(), *about.hashes.items()]
-    pairs = [(str(name).replace("_", " "), _short(value)) for name, value in pairs]
-    return card("To repeat it", key_table(pairs), "Settings, seed and hashes of this selection.")
+    typed = f"<pre><code>{text(about.command)}</code></pre>" if about.command else ""
+    lead = "This chooses the same slices again, as long as pool, vectors and labels are the same."
+    hashes = key_table((str(name), value) for name, value in about.hashes.items())
+    return card("To repeat it", typed + hashes + folded, lead if typed else "")
 
 
 def _short(value: Any) -> Any:  # noqa: ANN401

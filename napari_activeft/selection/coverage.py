@@ -144,6 +144,7 @@ class CoverageMeter:
         rows = self._checked(picks)
         random_w1, random_out = self.random(len(rows), on_progress)
         w1, out = self.w1(rows), self._w1_out(rows)
+        on_progress(self.draws, self.draws)
         near = self.nearest(rows)
         volumes = Counter(self.groups[row] for row in rows)
         return CoverageFigures(
@@ -197,6 +198,18 @@ class CoverageMeter:
                 on_progress(at + 1, self.draws)
             self._random[k] = (float(np.mean(inside)), float(np.mean(out)) if out else None)
         return self._random[k]
+
+    def random_beside(
+        self, base: Rows, k: int, draws: int, on_progress: OnProgress = no_progress
+    ) -> float:
+        """Return the mean W1 of ``base`` together with random draws of k other rows."""
+        held, found = np.asarray(base, dtype=np.int64), []
+        for at in range(draws):
+            order = self.drawn(len(self.vectors), at)
+            others = order[~np.isin(order, held)][:k]
+            found.append(self.w1(np.concatenate([held, others])))
+            on_progress(at + 1, draws)
+        return float(np.mean(found))
 
     def drawn(self, k: int, at: int) -> NDArray[np.int64]:
         """Return the rows of random draw number ``at`` of size k; a larger k extends it."""

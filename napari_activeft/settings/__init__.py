@@ -7,6 +7,7 @@ from napari_activeft.settings.base import Settings
 from napari_activeft.settings.choice import (
     ActiveFTSettings,
     Budget,
+    ChoiceSettings,
     CompareSettings,
     SelectSettings,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "ActiveFTSettings",
     "AddSettings",
     "Budget",
+    "ChoiceSettings",
     "CompareSettings",
     "DoctorSettings",
     "EmbedSettings",

@@ -11,6 +11,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Plane = Literal["auto", "z", "y", "x"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Scan = Literal["auto", "reference", "torch", "c", "triton", "mamba_ssm"]
+MapBy = Literal["pca", "umap"]
 ExportFormat = Literal["nifti", "nnunet", "coco", "bids"]
 
 

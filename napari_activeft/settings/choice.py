@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError, model_validator
 
 from napari_activeft.errors import UserError
-from napari_activeft.settings.base import Name, Settings, Share
+from napari_activeft.settings.base import MapBy, Name, Settings, Share
 
 
 class Budget(Settings):
@@ -137,19 +137,13 @@ class ActiveFTSettings(Settings):
     starts: int = Field(default=3, ge=1, le=100)
 
 
-class SelectSettings(Settings):
-    """How the next round is chosen; see `selection.select`.
+class ChoiceSettings(Settings):
+    """How a selector chooses, whichever it is: what `select` and `compare` share.
 
     Attributes
     ----------
-    budget
-        Slices to add.
-    selector
-        A name in `selection.SELECTORS`.
-    seed
-        Of the draws.
     encoder
-        Whose vectors the selector sees; those made last by default.
+        Whose vectors the selector sees; what None means is for the verb to say.
     device
         auto, cpu, cuda, cuda:1 or mps.
     per_case, per_volume
@@ -162,9 +156,6 @@ class SelectSettings(Settings):
         Of the selector `activeft`.
     """
 
-    budget: Budget = Budget(share=0.05)
-    selector: str = "activeft"
-    seed: int = Field(default=0, ge=0)
     encoder: Name | None = None
     device: Name = "auto"
     per_case: int | None = Field(default=None, ge=1)
@@ -172,6 +163,29 @@ class SelectSettings(Settings):
     gap: int = Field(default=1, ge=1)
     emptiness: float = Field(default=0.5, ge=0.0, lt=1.0)
     activeft: ActiveFTSettings = ActiveFTSettings()
+
+
+class SelectSettings(ChoiceSettings):
+    """How the next round is chosen; see `selection.select`.
+
+    Attributes
+    ----------
+    budget
+        Slices to add.
+    selector
+        A name in `selection.SELECTORS`.
+    seed
+        Of the draws.
+    encoder
+        The one that made vectors last by default.
+    map_by
+        How the page lays out its map of the pool: pca, or umap where umap-learn is installed.
+    """
+
+    budget: Budget = Budget(share=0.05)
+    selector: str = "activeft"
+    seed: int = Field(default=0, ge=0)
+    map_by: MapBy = "pca"
 
     @model_validator(mode="after")
     def _settings_that_act(self) -> SelectSettings:
@@ -189,7 +203,7 @@ class SelectSettings(Settings):
         return self
 
 
-class CompareSettings(Settings):
+class CompareSettings(ChoiceSettings):
     """How selectors are set against each other; see `comparison.compare`.
 
     Attributes
@@ -212,8 +226,6 @@ class CompareSettings(Settings):
         Folder to write; ``reports/comparison`` in the project by default.
     encoder
         The only one whose vectors are used; every one of the project by default.
-    device, per_case, per_volume, gap, emptiness, activeft
-        As in `SelectSettings`, of every selector.
     """
 
     selectors: tuple[Name, ...] = (
@@ -231,26 +243,12 @@ class CompareSettings(Settings):
     reference: Name = "activeft"
     draws: int = Field(default=50, ge=2, le=10_000)
     out: Path | None = None
-    encoder: Name | None = None
-    device: Name = "auto"
-    per_case: int | None = Field(default=None, ge=1)
-    per_volume: int | None = Field(default=None, ge=1)
-    gap: int = Field(default=1, ge=1)
-    emptiness: float = Field(default=0.5, ge=0.0, lt=1.0)
-    activeft: ActiveFTSettings = ActiveFTSettings()
 
     @property
     def choice(self) -> SelectSettings:
         """How each selector chooses."""
-        return SelectSettings(
-            encoder=self.encoder,
-            device=self.device,
-            per_case=self.per_case,
-            per_volume=self.per_volume,
-            gap=self.gap,
-            emptiness=self.emptiness,
-            activeft=self.activeft,
-        )
+        shared = {name: getattr(self, name) for name in ChoiceSettings.model_fields}
+        return SelectSettings(**shared)
 
     @model_validator(mode="after")
     def _files_have_no_encoder(self) -> CompareSettings:
