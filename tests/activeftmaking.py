@@ -34,6 +34,15 @@ def w1(vectors, rows, weights=None):
     return float(ot.emd2(masses, np.full(k, 1 / k), costs_of(vectors, np.arange(n), rows)))
 
 
+def nearest_mean(vectors, rows):
+    return float(costs_of(vectors, np.arange(len(vectors)), rows).min(axis=1).mean())
+
+
+def cost(vectors, rows, nearest=ActiveFTSettings().nearest):
+    """Transport mixed with the distance to the nearest pick, as `activeft` does by default."""
+    return (1 - nearest) * w1(vectors, rows) + nearest * nearest_mean(vectors, rows)
+
+
 def chosen(vectors, budget, groups=None, options=None, **more):
     settings = ActiveFTSettings(**(options or {}))
     more.setdefault("keys", keys(len(vectors)))

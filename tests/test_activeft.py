@@ -6,7 +6,7 @@ import numpy as np
 import ot
 import pytest
 import torch
-from activeftmaking import chosen, keys, patients, unit, w1
+from activeftmaking import chosen, cost, keys, nearest_mean, patients, unit, w1
 
 from napari_activeft.errors import Cancelled
 from napari_activeft.selection import activeft as module
@@ -32,10 +32,21 @@ def test_its_picks_are_nearer_to_the_pool_than_those_of_any_rival(rng):
             assert ours < w1(vectors, rows), (budget, rival)
 
 
+def test_a_share_of_nearest_distances_brings_the_pool_nearer_to_its_nearest_picks(rng):
+    vectors, cases = patients(rng)
+
+    for budget in (17, 34):
+        shares, mixed, medoids = (
+            nearest_mean(vectors, chosen(vectors, budget, cases, {"nearest": nearest}).rows)
+            for nearest in (0.0, 0.5, 1.0)
+        )
+        assert medoids < mixed < shares
+
+
 @pytest.mark.parametrize(("n", "k", "neighbours", "slack"), [(24, 4, 12, 0.0), (48, 12, 4, 0.01)])
 def test_no_single_exchange_makes_its_picks_much_nearer(rng, n, k, neighbours, slack):
     vectors = unit(rng.normal(size=(n, 5)))
-    options = {"cover_cases": False, "tries": 1000, "neighbours": neighbours}
+    options = {"cover_cases": False, "tries": 1000, "neighbours": neighbours, "nearest": 0.0}
     rows = list(chosen(vectors, k, options=options).rows)
 
     best = min(
@@ -48,13 +59,14 @@ def test_no_single_exchange_makes_its_picks_much_nearer(rng, n, k, neighbours, s
     assert w1(vectors, np.array(rows)) <= best * (1 + slack) + 1e-9
 
 
-def test_the_objective_reported_is_the_distance_from_pool_to_picks(rng):
+@pytest.mark.parametrize("nearest", [0.0, 0.5, 0.8])
+def test_the_objective_reported_is_the_distance_from_pool_to_picks(rng, nearest):
     vectors, cases = patients(rng)
 
-    found = chosen(vectors, 15, cases)
+    found = chosen(vectors, 15, cases, {"nearest": nearest})
 
     report = found.report
-    assert report["objective"] == pytest.approx(w1(vectors, found.rows), abs=1e-6)
+    assert report["objective"] == pytest.approx(cost(vectors, found.rows, nearest), abs=1e-6)
     assert report["objective"] < report["objective_of_snapped"]
     assert report["plan"]["kind"] == "exact"
     assert report["plan"]["marginal_error"] < 1e-9
@@ -76,7 +88,7 @@ class Anything:
         pass
 
 
-def block_of(rng, n=20, m=4):
+def block_of(rng, n=20, m=4, nearest=0.0):
     vectors = unit(rng.normal(size=(n, 4)))
     rows = np.arange(n)
     return Block(
@@ -88,11 +100,14 @@ def block_of(rng, n=20, m=4):
         movable=np.arange(m) > 0,
         open=np.ones(n, dtype=bool),
         prices=np.zeros(n),
+        outside=np.full(n, np.inf),
+        nearest=nearest,
     )
 
 
-def test_bounds_lie_below_what_exchanges_cost(rng):
-    block = block_of(rng)
+@pytest.mark.parametrize("nearest", [0.0, 0.4, 1.0])
+def test_bounds_lie_below_what_exchanges_cost(rng, nearest):
+    block = block_of(rng, nearest=nearest)
     block.open[block.columns] = False
     search = BlockSearch(block, Anything(), tries=0)
 
@@ -102,8 +117,10 @@ def test_bounds_lie_below_what_exchanges_cost(rng):
     for column, candidate in np.argwhere(np.isfinite(bounds)):
         columns = block.columns.copy()
         columns[column] = candidate
-        exact = ot.emd2(block.masses, block.wanted, np.ascontiguousarray(block.costs[:, columns]))
-        assert bounds[column, candidate] <= exact - search.plan.cost + 1e-6
+        costs = np.ascontiguousarray(block.costs[:, columns])
+        exact = (1 - nearest) * ot.emd2(block.masses, block.wanted, costs)
+        exact += nearest * float(block.masses @ costs.min(axis=1))
+        assert bounds[column, candidate] <= exact - search.objective + 1e-6
 
 
 def test_labelled_columns_of_a_block_stay(rng):

@@ -40,6 +40,7 @@ DOORS = {
     "cli.round_verbs",
     "cli.outcome_verbs",
     "cli.weights_verbs",
+    "screen",
     "terminal",
     "__main__",
 }

@@ -3,7 +3,9 @@
 Symbols: n rows of the pool, d numbers a vector, b labelled rows, k picks, a masses of the rows.
 
 The aim is the earth mover's distance between the pool and labelled rows and picks together, each
-of these standing for 1 / (b + k) of the mass, at distances on the unit sphere. The walk:
+of these standing for 1 / (b + k) of the mass, at distances on the unit sphere; mixed, as the
+setting `nearest` says, with the mean distance to the nearest one, which costs the earth mover's
+distance nothing and spares the slices that equal shares would leave far from any pick. The walk:
 
 1. Free centres under entropic balanced transport, eps annealed, labelled rows at rest.
 2. To each centre a slice of its own, under the caps; as many cases as a stratified draw reaches.
@@ -27,7 +29,12 @@ from napari_activeft.selection.assignment import assign
 from napari_activeft.selection.candidates import Candidates, Choice
 from napari_activeft.selection.centres import TOLERANCE, Annealing, find_centres
 from napari_activeft.selection.coarse import coarse_pool
-from napari_activeft.selection.improving import MARGINAL_TOLERANCE, Problem, improve
+from napari_activeft.selection.improving import (
+    MARGINAL_TOLERANCE,
+    Problem,
+    improve,
+    nearest_distances,
+)
 from napari_activeft.selection.plans import whole_plan
 from napari_activeft.selection.ranking import rank
 from napari_activeft.selection.reaching import cases_of_a_draw, reach_cases
@@ -175,7 +182,10 @@ class _Start:
 
     def _cost(self, points: NDArray[np.float32]) -> float:
         wanted = np.full(len(points), 1.0 / len(points))
-        return whole_plan(self.vectors, self.masses, points, wanted, device=self.device).cost
+        plan = whole_plan(self.vectors, self.masses, points, wanted, device=self.device)
+        mu, pool = self.settings.nearest, self.candidates.tensor
+        near = nearest_distances(pool, pool.new_tensor(points))
+        return (1.0 - mu) * plan.cost + mu * float(self.masses @ near)
 
     def _improved(self, picks: NDArray[np.int64]) -> NDArray[np.int64]:
         support = np.concatenate([self.labelled, picks])

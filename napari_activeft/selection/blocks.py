@@ -21,6 +21,8 @@ from napari_activeft.selection.swaps import Block, BlockSearch, Rules
 
 MOST_ROWS = 400
 """Rows of a block that may serve as picks; of larger blocks those nearest to what is served."""
+AROUND = 3
+"""Points looked at for who is nearest to the rows of a block, as a multiple of its own."""
 TABLE_NUMBERS = 1_000_000
 """Costs of one block at most, where that leaves enough rows to choose from."""
 
@@ -141,6 +143,8 @@ class BlockWalk:
         Points m of a block.
     tries
         Swaps tried in vain until a block counts as improved.
+    nearest
+        mu, as in `swaps.Block`.
     seeds
         Of the order of the blocks, and of what is drawn in large ones.
     """
@@ -154,10 +158,11 @@ class BlockWalk:
         *,
         size: int,
         tries: int,
+        nearest: float,
         seeds: list[int],
     ) -> None:
         self.vectors, self.free, self.prices, self.rules = vectors, free, prices, rules
-        self.size, self.tries = size, tries
+        self.size, self.tries, self.nearest = size, tries, nearest
         self.rng = np.random.default_rng(seeds)
         self._points = vectors[:0]
         self.last = Walk.none(0)
@@ -171,28 +176,37 @@ class BlockWalk:
         for centre in self.rng.permutation(len(support.rows)):
             if not waiting[centre]:
                 continue
-            members = self._neighbours(support, int(centre))
+            members, around = self._neighbours(support, int(centre))
             waiting[members] = False
             if support.movable[members].any():
-                self._improve(support, flows, members, done)
+                self._improve(support, flows, members, around, done)
                 yield done.blocks
         support.flows = _joined(flows)
 
-    def _neighbours(self, support: Support, centre: int) -> NDArray[np.int64]:
+    def _neighbours(
+        self, support: Support, centre: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the points of a block, and those around it that may be nearer to its rows."""
         near = self._points @ self._points[centre]
         near[centre] = np.inf
         size = min(self.size, len(near))
-        return np.sort(np.argpartition(-near, size - 1)[:size]).astype(np.int64)
+        if self.nearest == 0 or size == len(near):
+            found = np.argpartition(-near, size - 1)[:size]
+            return np.sort(found).astype(np.int64), np.zeros(0, dtype=np.int64)
+        most = min(AROUND * size, len(near))
+        found = np.argpartition(-near, (size - 1, most - 1))[:most]
+        return np.sort(found[:size]).astype(np.int64), found[size:].astype(np.int64)
 
     def _improve(
         self,
         support: Support,
         flows: dict[int, _Inflow],
         members: NDArray[np.int64],
+        around: NDArray[np.int64],
         done: Walk,
     ) -> None:
         rows, masses = _gathered([flows[int(point)] for point in members])
-        block = self._block(support, members, rows, masses)
+        block = self._block(support, members, around, (rows, masses))
         search = BlockSearch(block, self.rules, self.tries)
         before = search.objective
         transport = sum(
@@ -216,9 +230,10 @@ class BlockWalk:
         self,
         support: Support,
         members: NDArray[np.int64],
-        rows: NDArray[np.int64],
-        masses: NDArray[np.float64],
+        around: NDArray[np.int64],
+        served: tuple[NDArray[np.int64], NDArray[np.float64]],
     ) -> Block:
+        rows, masses = served
         taken = support.rows[members]
         others = rows[self.free[rows]]
         room = max(48, TABLE_NUMBERS // (len(rows) * len(members)))
@@ -236,7 +251,14 @@ class BlockWalk:
             prices=np.where(
                 np.isin(candidates, taken[~support.movable[members]]), 0.0, self.prices[candidates]
             ),
+            outside=self._outside(rows, support.rows[around]),
+            nearest=self.nearest,
         )
+
+    def _outside(self, rows: NDArray[np.int64], points: NDArray[np.int64]) -> NDArray[np.float64]:
+        if not len(points):
+            return np.full(len(rows), np.inf)
+        return costs_of(self.vectors, rows, points).min(axis=1)
 
     def _some(self, others: NDArray[np.int64], most: int) -> NDArray[np.int64]:
         """Return the rows in the middle of the block and, as the other half, some drawn."""

@@ -2,8 +2,10 @@
 
 Symbols: n rows of the pool, b labelled rows, k picks, s = b + k points of the support.
 
-The objective is the transport cost of the whole, plus ``lam * -log mean |theta_i - theta_j|`` over
-the support, plus what the picks cost to label. In blocks the diversity counts to first order, as a
+The objective is ``(1 - mu)`` times the transport cost of the whole, plus ``mu`` times the mean
+distance of the rows to the nearest point (what transport becomes where no point has a share of its
+own), plus ``lam * -log mean |theta_i - theta_j|`` over the support, plus what the picks cost to
+label. In blocks the diversity counts to first order, as a
 price per row; after every walk the objective is computed in full. A walk that raised it is undone,
 account and plan included, and ends the search. So the trace of objectives never rises.
 """
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +23,12 @@ from napari_activeft.selection.account import Account
 from napari_activeft.selection.blocks import BlockWalk, Flows, Support, distances_between
 from napari_activeft.selection.candidates import Candidates
 from napari_activeft.selection.centres import diversity
+from napari_activeft.selection.neighbours import SAME, nearest
 from napari_activeft.selection.plans import WholePlan, whole_plan
 from napari_activeft.settings import ActiveFTSettings
+
+if TYPE_CHECKING:
+    import torch
 
 GAIN_TO_GO_ON = 1e-5
 """Share of the objective that a walk over all blocks must gain for another one."""
@@ -70,9 +76,17 @@ class Problem:
             vectors, self.masses, vectors[rows], self.wanted, rows=rows, device=self.device
         )
 
+    def objective(self, plan: WholePlan, support: Support) -> float:
+        """Return the objective of a support under a plan."""
+        return (1.0 - self.settings.nearest) * plan.cost + self.beside(support)
+
     def beside(self, support: Support) -> float:
         """Return what the objective holds beside the transport."""
         total = 0.0
+        if self.settings.nearest > 0:
+            points = self.candidates.tensor[support.rows]
+            distances = nearest_distances(self.candidates.tensor, points)
+            total += self.settings.nearest * float(self.masses @ distances)
         if self.settings.lam > 0:
             total += self.settings.lam * diversity(self.candidates.features[support.rows])
         if self.candidates.costs is not None:
@@ -166,7 +180,7 @@ def improve(
     plan = problem.plan(rows)
     support = Support(rows.copy(), movable, problem.wanted, plan.flows)
     walking = _walking(problem, support, rules, seeds)
-    trace, solved, still, raised = [plan.cost + problem.beside(support)], 0, False, False
+    trace, solved, still, raised = [problem.objective(plan, support)], 0, False, False
     stale = np.ones(len(rows), dtype=bool)
     while not still and len(trace) <= problem.settings.walks:
         walking.prices = problem.prices(support)
@@ -175,7 +189,7 @@ def improve(
             on_block()
         plan = _cheaper(problem, support, plan, walking.last.gain_of_transport)
         support.flows, solved = plan.flows, solved + walking.last.solved
-        objective = plan.cost + problem.beside(support)
+        objective = problem.objective(plan, support)
         enough = GAIN_TO_GO_ON if plan.exact else GAIN_TO_GO_ON_LISTS
         still = trace[-1] - objective <= enough * abs(objective)
         if objective <= trace[-1]:
@@ -194,6 +208,12 @@ def marginal_error(flows: Flows, wanted: NDArray[np.float64]) -> float:
     """Return the sum over the support of |received - wanted|."""
     received = np.bincount(flows.point, flows.mass, minlength=len(wanted))
     return float(np.abs(received - wanted).sum())
+
+
+def nearest_distances(vectors: torch.Tensor, points: torch.Tensor) -> NDArray[np.float64]:
+    """Return the distance of each row (n, d) to the nearest point, (n,); equals get 0."""
+    squares = nearest(vectors, points)[1].cpu().numpy().astype(np.float64)
+    return np.sqrt(np.where(squares < SAME, 0.0, squares))
 
 
 def _cheaper(problem: Problem, support: Support, before: WholePlan, gain: float) -> WholePlan:
@@ -216,6 +236,7 @@ def _walking(problem: Problem, support: Support, rules: Account, seeds: list[int
         rules,
         size=max(4, min(problem.settings.neighbours, fitting)),
         tries=problem.settings.tries,
+        nearest=problem.settings.nearest,
         seeds=seeds,
     )
 

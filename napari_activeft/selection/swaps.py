@@ -6,11 +6,15 @@ serve as picks, c costs (n, q), u v the optimal duals of the block's transport p
 A block is a small transport problem that the plan of the whole cuts out: what its columns receive,
 and from whom. Whatever lowers its cost lowers the cost of the whole by as much, or more.
 
+What is lowered: ``(1 - mu) transport + mu sum_i w_i min(o_i, min_j c_ij)`` and prices, o_i being
+what row i would pay to the nearest point outside the block.
+
 Two moves. *Medoid*: under the fixed plan, each pick moves to the row that what it receives reaches
 most cheaply; the cost after solving anew can only be lower still. *Swap*: pick j gives way to row
 r anywhere in the block. Which pairs to try says a bound. Leave all duals but the new one as they
 are: then ``sum_i w_i min(min_{l != j}(c_il - v_l), c_ir - v_r) + b . v`` is, at the best v_r, a
-lower bound of the new cost, found by one sort. Pairs are solved exactly in the order of it.
+lower bound of the new transport, found by one sort; what the nearest ones cost then is known.
+Pairs are solved exactly in the order of it.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from numpy.typing import NDArray
 
 SLACK = 1e-12
 """Gains below this are rounding."""
+_TwoSmallest = tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]
 
 
 class Rules(Protocol):
@@ -57,6 +62,11 @@ class Block:
         Bool, shape (q,): candidates that nobody has taken.
     prices
         Float64, shape (q,): added to the objective for a pick.
+    outside
+        Float64, shape (n,): distance of each row to the nearest point outside the block; inf where
+        there is none.
+    nearest
+        mu, 0 to 1: the share of the objective that is the distance to the nearest point.
     """
 
     rows: NDArray[np.int64]
@@ -67,6 +77,8 @@ class Block:
     movable: NDArray[np.bool_]
     open: NDArray[np.bool_]
     prices: NDArray[np.float64]
+    outside: NDArray[np.float64]
+    nearest: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -130,8 +142,16 @@ class BlockSearch:
 
     @property
     def objective(self) -> float:
-        """Transport cost and prices now."""
-        return self.plan.cost + float(self.block.prices[self.columns].sum())
+        """Transport, nearest distances and prices now."""
+        return self._objective(self.plan, self.columns)
+
+    def _objective(self, plan: Plan, columns: NDArray[np.int64]) -> float:
+        block, mu = self.block, self.block.nearest
+        total = (1.0 - mu) * plan.cost + float(block.prices[columns].sum())
+        if mu > 0:
+            near = np.minimum(block.outside, block.costs[:, columns].min(axis=1))
+            total += mu * float(block.masses @ near)
+        return total
 
     def run(self) -> BlockSearch:
         """Move until nothing gains."""
@@ -151,7 +171,7 @@ class BlockSearch:
         return may
 
     def _move_to_medoids(self) -> bool:
-        served = self.plan.masses.T @ self.block.costs + self.block.prices
+        served = self._served().T @ self.block.costs + self.block.prices
         moved, objective = False, self.objective
         for column in np.flatnonzero(self.block.movable):
             here = served[column, self.columns[column]] - SLACK
@@ -167,6 +187,18 @@ class BlockSearch:
             self.solved += 1
             moved = self.objective < objective - SLACK
         return moved
+
+    def _served(self) -> NDArray[np.float64]:
+        """Return the mass with which each distance counts in the objective, (n, m)."""
+        block, mu = self.block, self.block.nearest
+        if mu == 0:
+            return self.plan.masses
+        costs = block.costs[:, self.columns]
+        at = costs.argmin(axis=1)
+        inside = costs[np.arange(len(at)), at] <= block.outside
+        served: NDArray[np.float64] = (1.0 - mu) * self.plan.masses
+        served[np.flatnonzero(inside), at[inside]] += mu * block.masses[inside]
+        return served
 
     def _commit(self, column: int, candidate: int) -> None:
         rows = self.block.rows
@@ -188,8 +220,7 @@ class BlockSearch:
             columns[column] = candidate
             plan = self._solved(columns)
             self.solved += 1
-            price = float(self.block.prices[columns].sum())
-            if plan.cost + price < self.objective - SLACK:
+            if self._objective(plan, columns) < self.objective - SLACK:
                 self._commit(column, candidate)
                 self.plan, gained = plan, True
                 bounds[column] = np.inf  # of the pick that is gone
@@ -212,18 +243,30 @@ class BlockSearch:
             return out  # the medoid of all is the best there is
         reduced = block.costs[:, self.columns] - v
         nearest, smallest, second = _two_smallest(reduced)
-        base = float(block.masses @ smallest)
+        base, mu = float(block.masses @ smallest), block.nearest
+        near = _two_smallest(block.costs[:, self.columns]) if mu > 0 else None
         for column in np.flatnonzero(block.movable):
             others = np.where(nearest == column, second, smallest)
             change = _bound_of(block.costs[:, at], others, block.masses, block.wanted[column])
             out[column, at] = change - base - block.wanted[column] * v[column]
+            if near is not None:
+                out[column, at] *= 1.0 - mu
+                out[column, at] += mu * self._farther(int(column), at, near)
             out[column, at] += block.prices[at] - block.prices[self.columns[column]]
         return out
 
+    def _farther(
+        self, column: int, at: NDArray[np.int64], near: _TwoSmallest
+    ) -> NDArray[np.float64]:
+        """Return by how much the nearest distances change when each of the candidates comes in."""
+        block, (nearest, smallest, second) = self.block, near
+        others = np.minimum(np.where(nearest == column, second, smallest), block.outside)
+        before = float(block.masses @ np.minimum(smallest, block.outside))
+        after: NDArray[np.float64] = block.masses @ np.minimum(block.costs[:, at], others[:, None])
+        return after - before
 
-def _two_smallest(
-    reduced: NDArray[np.float64],
-) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
+
+def _two_smallest(reduced: NDArray[np.float64]) -> _TwoSmallest:
     """Return where the smallest of each row is, the smallest, and the second smallest."""
     at = reduced.argmin(axis=1)
     rows = np.arange(len(reduced))

@@ -105,7 +105,10 @@ class ActiveFTSettings(Settings):
         How firmly each free centre stands for an equal share of the pool, as a multiple of the
         median cost: infinite is the earth mover's distance, towards 0 centres stand for what is
         nearest. It shapes the centres alone, where the picks begin; the exchanges that follow
-        always give equal shares.
+        go by `nearest`.
+    nearest
+        Share of the objective that is the mean distance to the nearest pick instead of transport:
+        0 gives equal shares alone, 1 is k-medoids.
     reweight
         0 gives each slice the same mass, 1 each volume; between them a compromise.
     uncertainty
@@ -127,6 +130,7 @@ class ActiveFTSettings(Settings):
     lam: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     epsilon: float = Field(default=0.05, ge=0.0001, le=0.3)
     rho: float = Field(default=math.inf, gt=0.0, allow_inf_nan=True)
+    nearest: Share = 0.5
     reweight: Share = 0.0
     uncertainty: Share = 0.0
     cost_weight: float = Field(default=0.1, ge=0.0, allow_inf_nan=False)
