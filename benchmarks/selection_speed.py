@@ -143,7 +143,12 @@ def print_published(n: int, k: int, d: int, count: int) -> None:
     """Print our two forms of the published method against the dense one, ``count`` steps."""
     import torch
 
-    from napari_activeft.selection.activeft_cvpr2023 import EXACT, FAST, move_centres, objective
+    from napari_activeft.selection.activeft_cvpr2023 import (
+        EXACT,
+        fast_steps,
+        move_centres,
+        objective,
+    )
 
     vectors = slices(n, d)
     start = vectors[np.random.default_rng(0).choice(n, k, replace=False)]
@@ -152,7 +157,7 @@ def print_published(n: int, k: int, d: int, count: int) -> None:
     published = Published(vectors, start)
     dense = _timed(lambda: [published.step() for _ in range(count)])[0]
     exact, ours = _timed(lambda: move_centres(*tensors, masses, EXACT))
-    fast, quick = _timed(lambda: move_centres(*tensors, masses, FAST, seed=0))
+    fast, quick = _timed(lambda: move_centres(*tensors, masses, fast_steps(n, k), seed=0))
     print(f"\npublished ActiveFT, {n:,} x {k:,}, d {d}, {torch.get_num_threads()} threads")
     print(f"  dense: {1e3 * dense / count:.1f} ms a step ({count} steps measured)")
     print(

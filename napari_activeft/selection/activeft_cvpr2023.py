@@ -15,15 +15,16 @@ u_i = a_i sigmoid(log b + log neg_{c_i} - s_i / tau),
                       - sum_{i: c_i = j} u_i f_i
 
 Published are 300 steps of Adam at a rate of 1e-3 from k rows drawn at random, then for each centre
-in turn the most similar row that is not taken yet. Above `_PAIRS` pairs each step sees 2,048 rows,
-or 4 per centre, instead of all, in 150 steps at 8e-3; the report says so. Fewer rows or smaller
-steps leave picks that are worse by J: noise makes the steps of Adam point nowhere.
+in turn the most similar row that is not taken yet. Above `_PAIRS` pairs fewer and larger steps are
+taken, which shrink along a cosine, and each sees some of the rows; the report says so. By J its
+picks are as good (``benchmarks/selection_speed.py``); without the cosine the last steps undo one
+another.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import log
+from math import cos, log, pi
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +33,7 @@ from numpy.typing import NDArray
 from napari_activeft.errors import OnProgress, no_progress
 from napari_activeft.selection.candidates import Candidates, Choice, draws
 from napari_activeft.selection.neighbours import CHUNK_FLOATS, chunks, nearest
+from napari_activeft.selection.products import dots
 from napari_activeft.selection.room import Room
 from napari_activeft.selection.snapping import snap
 
@@ -52,6 +54,8 @@ class Steps:
         Its name in the report.
     count, rate
         Steps of Adam and their size.
+    shrinking
+        Lower the size along half a cosine, to nothing.
     batch
         Rows that a step sees; None is all.
     temperature, balance
@@ -61,14 +65,23 @@ class Steps:
     form: str = "exact"
     count: int = 300
     rate: float = 1e-3
+    shrinking: bool = False
     batch: int | None = None
     temperature: float = 0.07
     balance: float = 1.0
 
+    def rate_at(self, step: int) -> float:
+        """Return the size of a step, counted from 1."""
+        if not self.shrinking:
+            return self.rate
+        return 0.5 * self.rate * (1.0 + cos(pi * (step - 1) / self.count))
+
 
 EXACT = Steps()
-FAST = Steps(form="minibatch", count=150, rate=8e-3, batch=2048)
-_ROWS_PER_CENTRE = 4
+FAST = Steps(form="minibatch", count=200, rate=8e-3, shrinking=True, batch=3072)
+FAST_OF_FEW = Steps(form="large steps", count=70, rate=1.2e-2, shrinking=True)
+FEW_ROWS = 4096
+_ROWS_PER_CENTRE = 5
 
 
 def activeft_cvpr2023(candidates: Candidates, budget: int, seed: int) -> Choice:
@@ -82,7 +95,7 @@ def activeft_cvpr2023(candidates: Candidates, budget: int, seed: int) -> Choice:
     free = candidates.free_rows
     chances = draws(seed, [candidates.keys[row] for row in candidates.free])
     start = vectors[free[np.argsort(chances, kind="stable")[:budget]]]
-    steps = EXACT if len(candidates) * budget <= _PAIRS else fast_steps(budget)
+    steps = EXACT if len(candidates) * budget <= _PAIRS else fast_steps(len(candidates), budget)
     centres = move_centres(
         vectors,
         start,
@@ -104,8 +117,10 @@ def activeft_cvpr2023(candidates: Candidates, budget: int, seed: int) -> Choice:
     return Choice(picks, masses.tolist(), report)
 
 
-def fast_steps(centres: int) -> Steps:
-    """Return the fast form for this many centres."""
+def fast_steps(rows: int, centres: int) -> Steps:
+    """Return the fast form for this many rows and centres."""
+    if rows <= FEW_ROWS:
+        return FAST_OF_FEW
     return replace(FAST, batch=max(FAST.batch or 0, _ROWS_PER_CENTRE * centres))
 
 
@@ -150,7 +165,7 @@ def move_centres(
         mean.lerp_(slope, 1.0 - _DECAY)
         squares.mul_(_DECAY_OF_SQUARES).addcmul_(slope, slope, value=1.0 - _DECAY_OF_SQUARES)
         root = (squares / (1.0 - _DECAY_OF_SQUARES**step)).sqrt_().add_(_TINY)
-        free.addcdiv_(mean, root, value=-steps.rate / (1.0 - _DECAY**step))
+        free.addcdiv_(mean, root, value=-steps.rate_at(step) / (1.0 - _DECAY**step))
     moved: torch.Tensor = free / free.norm(dim=1, keepdim=True)
     return moved
 
@@ -168,7 +183,7 @@ def gradient(
     step = max(1, CHUNK_FLOATS // max(centres.shape))
     for begin in range(0, len(vectors), step):
         part = slice(begin, begin + step)
-        closeness, members = (vectors[part] @ centres.T).max(dim=1)
+        closeness, members = dots(vectors[part], centres).max(dim=1)
         push = torch.sigmoid(log(steps.balance) + logs[members] - closeness / tau) * masses[part]
         served.index_add_(0, members, push)
         pulls.index_add_(0, members, vectors[part] * push[:, None])
@@ -183,9 +198,9 @@ def _repulsion(centres: torch.Tensor, tau: float) -> tuple[torch.Tensor, torch.T
     logs = torch.empty(len(centres), device=centres.device)
     pushes = torch.empty_like(centres)
     for part in chunks(len(centres), len(centres)):
-        scaled = centres[part] @ centres.T / tau
+        scaled = dots(centres[part], centres) / tau
         logs[part] = scaled.logsumexp(dim=1)
-        pushes[part] = scaled.softmax(dim=1) @ centres
+        pushes[part] = dots(scaled.softmax(dim=1), centres.T)
     return logs, pushes
 
 
@@ -203,7 +218,7 @@ def objective(
     total = 0.0
     shares = vectors.new_tensor(weights)
     for part in chunks(len(vectors), len(centres)):
-        closeness, members = (vectors[part] @ centres.T).max(dim=1)
+        closeness, members = dots(vectors[part], centres).max(dim=1)
         worth = torch.nn.functional.softplus(log(steps.balance) + logs[members] - closeness / tau)
         total += float(worth @ shares[part])
     return total

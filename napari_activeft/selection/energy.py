@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from napari_activeft.selection.candidates import Candidates, Choice
 from napari_activeft.selection.greedy_cover import anchor_rows
 from napari_activeft.selection.neighbours import chunks, first_best, squared
+from napari_activeft.selection.products import dots
 from napari_activeft.selection.room import Room
 
 _SAME = 1e-7
@@ -104,6 +105,6 @@ def _mean_distances(candidates: Candidates, anchors: NDArray[np.int64]) -> NDArr
     found = np.empty(len(vectors))
     for part in chunks(len(vectors), len(anchors)):
         candidates.on_progress(0, 1)
-        distances = squared(vectors[part] @ points.T).sqrt_()
+        distances = squared(dots(vectors[part], points)).sqrt_()
         found[part] = (distances @ shares).double().cpu().numpy()
     return found

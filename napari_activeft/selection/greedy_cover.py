@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from napari_activeft.selection.candidates import Candidates, draws
 from napari_activeft.selection.neighbours import chunks, first_best, squared
+from napari_activeft.selection.products import dots
 from napari_activeft.selection.room import Room
 
 if TYPE_CHECKING:
@@ -140,4 +141,4 @@ class GreedyCover:
         """Return the kernel between all points and these rows, (p, rows)."""
         if self._kept is not None:
             return self._kept[:, rows]
-        return self._kernel(squared(self._points @ self._vectors[rows].T))
+        return self._kernel(squared(dots(self._points, self._vectors[rows])))

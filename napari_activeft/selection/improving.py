@@ -6,8 +6,8 @@ The objective is ``(1 - mu)`` times the transport cost of the whole, plus ``mu``
 distance of the rows to the nearest point (what transport becomes where no point has a share of its
 own), plus ``lam * -log mean |theta_i - theta_j|`` over the support, plus what the picks cost to
 label. In blocks the diversity counts to first order, as a
-price per row; after every walk the objective is computed in full. A walk that raised it is undone,
-account and plan included, and ends the search. So the trace of objectives never rises.
+price per row, and of the nearest distances those of its own rows; after every walk the objective is
+computed in full. A walk that raised it is undone, account and plan included, and ends the search. So the trace of objectives never rises.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ MOST_ROWS_SERVED = 600
 """Rows in a block, by which the number of its points is lowered where picks are few."""
 MARGINAL_TOLERANCE = 1e-6
 """Marginal error, of at most 2, up to which a plan of the whole counts as feasible."""
-ROUNDING = 1e-9
-"""Share of the objective by which a walk may seem to raise it."""
+BLOCKS_ERR = 1e-3
+"""Share of the objective by which a walk may raise it and still count as one that found nothing to
+gain: a block sees diversity to first order, and nearest distances of its own rows only."""
 _CHUNK_NUMBERS = 4_000_000
 
 
@@ -127,7 +128,7 @@ class Improved:
         Sum over the support of |received - wanted| in the last plan, 0 to 2.
     finished
         Whether the last walk found next to nothing to gain; not so where walks ran out, or where
-        the last one raised the objective and was undone.
+        the last one raised the objective by more than blocks err, and was undone.
     solved
         Small transport problems solved.
     """
@@ -195,7 +196,7 @@ def improve(
         if objective <= trace[-1]:
             trace.append(objective)
         else:
-            raised = objective - trace[-1] > ROUNDING * abs(objective)
+            raised = objective - trace[-1] > BLOCKS_ERR * abs(objective)
             rules.restore(support.picks, before[movable])
             support.rows, plan = before, plan_before
         stale = walking.last.changed if len(trace) > FULL_WALKS else stale

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_activeft.selection.products import dots
+
 if TYPE_CHECKING:
     import torch
 
@@ -56,7 +58,7 @@ def nearest(queries: torch.Tensor, points: torch.Tensor) -> tuple[torch.Tensor, 
     found = torch.empty(len(queries), dtype=torch.int64, device=queries.device)
     distances = torch.empty(len(queries), device=queries.device)
     for part in chunks(len(queries), len(points)):
-        closeness = torch.addmm(halves, queries[part], points.T, beta=-1.0)
+        closeness = dots(queries[part], points) - halves
         best, found[part] = closeness.max(dim=1)
         own = (queries[part] * queries[part]).sum(dim=1)
         distances[part] = (own - 2.0 * best).clamp_(min=0.0)
@@ -96,7 +98,7 @@ def _by_torch(queries: torch.Tensor, points: torch.Tensor, count: int) -> torch.
 
     found = torch.empty((len(queries), count), dtype=torch.int64, device=queries.device)
     for part in chunks(len(queries), len(points)):
-        found[part] = (queries[part] @ points.T).topk(count, dim=1).indices
+        found[part] = dots(queries[part], points).topk(count, dim=1).indices
     return found
 
 

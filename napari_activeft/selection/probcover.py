@@ -19,6 +19,7 @@ from napari_activeft.selection.clusters import find_clusters
 from napari_activeft.selection.greedy_cover import GreedyCover, anchor_rows
 from napari_activeft.selection.kcenter import farthest_first
 from napari_activeft.selection.neighbours import SAME, chunks, squared
+from napari_activeft.selection.products import dots
 from napari_activeft.selection.room import Room
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _pure_radius(candidates: Candidates, budget: int, seed: int) -> float:
     members = torch.from_numpy(found.members).to(vectors.device)
     borders = np.empty(len(rows))
     for part in chunks(len(rows), len(vectors)):
-        distances = squared(vectors[rows[part]] @ vectors.T)
+        distances = squared(dots(vectors[rows[part]], vectors))
         same = members[rows[part], None] == members[None, :]
         borders[part] = distances.masked_fill_(same, 4.0).amin(dim=1).cpu().numpy()
     return float(np.sqrt(np.quantile(borders, 1.0 - _PURITY, method="lower")))

@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_activeft.selection.candidates import Candidates
 from napari_activeft.selection.neighbours import chunks
+from napari_activeft.selection.products import dots
 from napari_activeft.selection.room import Room
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def snap(
     free = candidates.free_rows
     ours = vectors if len(free) == len(vectors) else vectors[torch.from_numpy(free)]
     for part in chunks(len(centres), len(free)):
-        closeness = centres[part] @ ours.T
+        closeness = dots(centres[part], ours)
         listed = closeness.topk(min(_LISTED, len(free)), dim=1).indices.cpu().numpy()
         listed = np.sort(listed, axis=1)  # of rows equally near the first comes first
         values = closeness.cpu().numpy()

@@ -116,6 +116,7 @@ def exact_plan(
         log=True,
         numItermax=10_000_000,
         check_marginals=False,
+        center_dual=False,
     )
     return Plan(plan, np.asarray(log["v"]), float(log["cost"]))
 
@@ -245,24 +246,25 @@ class BlockSearch:
         nearest, smallest, second = _two_smallest(reduced)
         base, mu = float(block.masses @ smallest), block.nearest
         near = _two_smallest(block.costs[:, self.columns]) if mu > 0 else None
+        costs = np.ascontiguousarray(block.costs[:, at].T)
         for column in np.flatnonzero(block.movable):
             others = np.where(nearest == column, second, smallest)
-            change = _bound_of(block.costs[:, at], others, block.masses, block.wanted[column])
+            change = _bound_of(costs, others, block.masses, block.wanted[column])
             out[column, at] = change - base - block.wanted[column] * v[column]
             if near is not None:
                 out[column, at] *= 1.0 - mu
-                out[column, at] += mu * self._farther(int(column), at, near)
+                out[column, at] += mu * self._farther(int(column), costs, near)
             out[column, at] += block.prices[at] - block.prices[self.columns[column]]
         return out
 
     def _farther(
-        self, column: int, at: NDArray[np.int64], near: _TwoSmallest
+        self, column: int, costs: NDArray[np.float64], near: _TwoSmallest
     ) -> NDArray[np.float64]:
-        """Return by how much the nearest distances change when each of the candidates comes in."""
+        """Return by how much nearest distances change as each candidate, costs (q, n), comes in."""
         block, (nearest, smallest, second) = self.block, near
         others = np.minimum(np.where(nearest == column, second, smallest), block.outside)
         before = float(block.masses @ np.minimum(smallest, block.outside))
-        after: NDArray[np.float64] = block.masses @ np.minimum(block.costs[:, at], others[:, None])
+        after: NDArray[np.float64] = np.minimum(costs, others) @ block.masses
         return after - before
 
 
@@ -282,13 +284,22 @@ def _bound_of(
     masses: NDArray[np.float64],
     wanted: float,
 ) -> NDArray[np.float64]:
-    """Return max over v of ``sum_i w_i min(others_i, c_ir - v) + b v`` for each candidate (q,)."""
-    detour = (costs - others[:, None]).astype(np.float32)
-    order = np.argsort(detour, axis=0)
-    detour = np.take_along_axis(detour, order, axis=0)
-    reached = np.cumsum(masses[order], axis=0)
-    full = np.minimum((reached < wanted * (1 - 1e-9)).sum(axis=0), len(masses) - 1)
-    v = detour[full, np.arange(detour.shape[1])]
-    gain = (np.minimum(detour - v, 0.0) * masses[order]).sum(axis=0)
+    """Return max over v of ``sum_i w_i min(others_i, c_ir - v) + b v`` for each candidate (q,).
+
+    ``costs`` is (q, n). Only the rows that fill ``wanted`` first take part, so only those of the
+    smallest detours are sorted: as many as the lightest rows would be.
+    """
+    detour = (costs - others).astype(np.float32)
+    enough = wanted * (1 - 1e-9)
+    most = int(np.searchsorted(np.cumsum(np.sort(masses)), enough)) + 1
+    at = np.argpartition(detour, most - 1, axis=1)[:, :most] if most < len(masses) else None
+    if at is not None:
+        detour = np.take_along_axis(detour, at, axis=1)
+    order = np.argsort(detour, axis=1)
+    detour = np.take_along_axis(detour, order, axis=1)
+    held = masses[order if at is None else np.take_along_axis(at, order, axis=1)]
+    full = np.minimum((np.cumsum(held, axis=1) < enough).sum(axis=1), held.shape[1] - 1)
+    v = detour[np.arange(len(detour)), full]
+    gain = (np.minimum(detour - v[:, None], 0.0) * held).sum(axis=1)
     bound: NDArray[np.float64] = masses @ others + gain + wanted * v
     return bound

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_activeft.selection.products import dots
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -99,7 +101,7 @@ class Sweep:
 
 def costs_between(rows: Tensor, points: Tensor, ground: Ground) -> Tensor:
     """Return the (n, k) costs of unit vectors: squared chords, or chords."""
-    squared = (2.0 - 2.0 * (rows @ points.T)).clamp_min_(0.0)
+    squared = dots(rows, points).mul_(-2.0).add_(2.0).clamp_min_(0.0)
     return squared if ground == "chordal" else squared.sqrt_()
 
 
