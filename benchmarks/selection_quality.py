@@ -138,6 +138,7 @@ def main() -> None:
     parser.add_argument("--selectors", nargs="*", default=[], help="all by default")
     parser.add_argument("--budgets", nargs="*", type=float, default=BUDGETS)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--trust", action="store_true", help="keep cells of an earlier code")
     parser.add_argument("--only-print", action="store_true", help="run nothing")
     parser.add_argument("--snapping", action="store_true", help="print only the snapping loss")
     options = parser.parse_args()
@@ -161,6 +162,7 @@ def main() -> None:
             range(options.seeds),
             options.out,
             reference=OURS if OURS in found else next(iter(found)),
+            trust=options.trust,
         )
     print_summary(write_tables(read_cells(options.out / "cells.csv"), OURS, options.out))
 

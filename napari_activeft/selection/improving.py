@@ -5,9 +5,9 @@ Symbols: n rows of the pool, b labelled rows, k picks, s = b + k points of the s
 The objective is ``(1 - mu)`` times the transport cost of the whole, plus ``mu`` times the mean
 distance of the rows to the nearest point (what transport becomes where no point has a share of its
 own), plus ``lam * -log mean |theta_i - theta_j|`` over the support, plus what the picks cost to
-label. In blocks the diversity counts to first order, as a
-price per row, and of the nearest distances those of its own rows; after every walk the objective is
-computed in full. A walk that raised it is undone, account and plan included, and ends the search. So the trace of objectives never rises.
+label. In blocks the diversity counts to first order, as a price per row, and the nearest distances
+of their own rows only; after every walk the objective is computed in full. A walk that raised it
+is undone, account and plan included, and ends the search. So the trace of objectives never rises.
 """
 
 from __future__ import annotations
