@@ -7,7 +7,7 @@ import difflib
 import torch
 from torch import nn
 
-from . import vm_unet, vm_unet_conv, vm_unet_s1, vm_unet_v2, vmamba
+from . import vm_unet, vm_unet_conv, vm_unet_detail, vm_unet_s1, vm_unet_v2, vmamba
 from .card import Card
 from .scan_backends import check_name
 
@@ -21,6 +21,7 @@ _FAMILIES = [
     vm_unet_s1.CARDS,
     vm_unet_v2.CARDS,
     vm_unet_conv.CARDS,
+    vm_unet_detail.CARDS,
 ]
 MODELS: dict[str, Card] = {card.name: card for family in _FAMILIES for card in family}
 

@@ -38,7 +38,7 @@ def model(request):
 
 
 def test_the_registry_holds_every_network_in_its_sizes():
-    sizes = {f"{name}{size}" for name in ("vm_unet", "vm_unet_v2", "vm_unet_conv")
+    sizes = {f"{name}{size}" for name in ("vm_unet", "vm_unet_v2", "vm_unet_conv", "vm_unet_detail")
              for size in ("", "_micro", "_nano")}  # fmt: skip
 
     assert sizes | {"vm_unet_s1", "vm_unet_default"} == set(SEGMENTERS)
