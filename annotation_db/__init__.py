@@ -19,20 +19,26 @@ from .errors import (
     StoreError,
     UnknownRecordError,
 )
-from .payload import MAX_SIDE, PackedMask, pack, unpack
+from .jobs import UNFINISHED
+from .payload import MAX_SIDE, UNLABELLED, PackedMask, pack, unpack
+from .processes import ProcessMark
 from .records import (
     AcceptedRecord,
     ClassRecord,
     Fault,
+    JobRecord,
     LeaseRecord,
     NewRound,
     NewVolume,
     ProjectRecord,
+    ProposalRecord,
     QueryRecord,
     RevisionRecord,
     RootRecord,
     RoundRecord,
+    RunRecord,
     SliceRow,
+    StandingRecord,
     StrokeRecord,
     VolumeRecord,
 )
@@ -40,12 +46,15 @@ from .store import Store
 
 __all__ = [
     "MAX_SIDE",
+    "UNFINISHED",
+    "UNLABELLED",
     "AcceptedRecord",
     "ClassRecord",
     "CorruptMaskError",
     "DamagedDatabaseError",
     "Fault",
     "ImportCounts",
+    "JobRecord",
     "LeaseRecord",
     "MaskError",
     "NewRound",
@@ -53,14 +62,18 @@ __all__ = [
     "NewerDatabaseError",
     "NotAProjectError",
     "PackedMask",
+    "ProcessMark",
     "ProjectRecord",
+    "ProposalRecord",
     "QueryRecord",
     "ReadOnlyStoreError",
     "RevisionRecord",
     "RootRecord",
     "RoundRecord",
+    "RunRecord",
     "SliceRow",
     "StaleSubmitError",
+    "StandingRecord",
     "Store",
     "StoreBusyError",
     "StoreError",

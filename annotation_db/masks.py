@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from sqlalchemy.orm import Session, undefer
 from . import tables
 from .database import Database
 from .errors import MaskError, StoreError, UnknownRecordError
-from .payload import Mask, PackedMask, pack, unpack
-from .records import AcceptedRecord, RevisionRecord, fields_of
+from .payload import UNLABELLED, Mask, PackedMask, pack, unpack
+from .records import AcceptedRecord, RevisionRecord, StandingRecord, fields_of
 
 
 class Masks(Database):
@@ -39,47 +40,59 @@ class Masks(Database):
 
     # Reviews
 
-    def review(self, revision_id: int, verdict: str, reviewer: str, comment: str = "") -> None:
-        """Approve or reject a revision; the newest review of a revision is the one that counts.
+    def review(
+        self, revision_ids: int | Sequence[int], verdict: str, reviewer: str, comment: str = ""
+    ) -> None:
+        """Approve or reject revisions; the newest review of a revision is the one that counts.
+
+        All of them are reviewed in one transaction, or none. The queries of their slices follow,
+        but for those that somebody is labelling just now.
 
         Raises
         ------
         UnknownRecordError
             If there is no such revision.
         StoreError
-            If the verdict is neither ``"approve"`` nor ``"reject"``, or the revision is not the
+            If the verdict is neither ``"approve"`` nor ``"reject"``, or a revision is not the
             slice's newest.
         """
         if verdict not in tables.VERDICTS:
             raise StoreError(f"a verdict of {verdict!r} was given: say 'approve' or 'reject'")
+        ids = [revision_ids] if isinstance(revision_ids, int) else revision_ids
         with self._write() as session:
-            revision = session.get(tables.Revision, revision_id)
-            if revision is None:
-                raise UnknownRecordError(f"no revision {revision_id} in {self.path}")
-            standing = self._standing_id(session, revision.slice_id)
-            if revision.conflict or (revision.source != "model" and revision.id != standing):
-                raise StoreError(
-                    f"revision {revision_id} does not count for its slice, revision {standing} "
-                    "does: review that one"
-                )
-            session.add(
-                tables.Review(
-                    revision_id=revision_id,
-                    reviewer=reviewer,
-                    verdict=verdict,
-                    comment=comment,
-                    created_at=self._clock(),
-                )
+            for revision_id in ids:
+                self._review(session, revision_id, verdict, reviewer, comment)
+                self._log(session, reviewer, verdict, revision=revision_id, comment=comment)
+
+    def _review(
+        self, session: Session, revision_id: int, verdict: str, reviewer: str, comment: str
+    ) -> None:
+        revision = session.get(tables.Revision, revision_id)
+        if revision is None:
+            raise UnknownRecordError(f"no revision {revision_id} in {self.path}")
+        standing = self._standing_id(session, revision.slice_id)
+        if revision.conflict or (revision.source != "model" and revision.id != standing):
+            raise StoreError(
+                f"revision {revision_id} does not count for its slice, revision {standing} "
+                "does: review that one"
             )
-            session.flush()
-            query = session.scalar(
-                select(tables.Query).where(tables.Query.slice_id == revision.slice_id)
+        session.add(
+            tables.Review(
+                revision_id=revision_id,
+                reviewer=reviewer,
+                verdict=verdict,
+                comment=comment,
+                created_at=self._clock(),
             )
-            # Before too: a prediction that is approved and then rejected counts no longer.
-            counts = revision_id in (standing, self._standing_id(session, revision.slice_id))
-            if query is not None and counts and query.state != "leased":
-                query.state = self._answered_state(session, revision.slice_id)
-            self._log(session, reviewer, verdict, revision=revision_id, comment=comment)
+        )
+        session.flush()
+        query = session.scalar(
+            select(tables.Query).where(tables.Query.slice_id == revision.slice_id)
+        )
+        # Before too: a prediction that is approved and then rejected counts no longer.
+        counts = revision_id in (standing, self._standing_id(session, revision.slice_id))
+        if query is not None and counts and query.state != "leased":
+            query.state = self._answered_state(session, revision.slice_id)
 
     # Reading
 
@@ -87,6 +100,11 @@ class Masks(Database):
         """Return the mask that counts for every slice that has one, by volume and position."""
         with self._read() as session:
             return [AcceptedRecord(*row) for row in session.execute(accepted_query())]
+
+    def standing(self) -> list[StandingRecord]:
+        """Return the mask that stands for every slice that has one, by volume and position."""
+        with self._read() as session:
+            return [StandingRecord(*row) for row in session.execute(_standing_query())]
 
     def mask_count(self) -> int:
         """Return how many revisions are stored, of any source."""
@@ -195,7 +213,7 @@ class Masks(Database):
         standing = self._standing_id(session, slice_id)
         if standing is None:
             return "open"
-        verdict = session.scalar(select(_verdict()).where(tables.Revision.id == standing))
+        verdict = session.scalar(select(newest_verdict()).where(tables.Revision.id == standing))
         return {None: "submitted", "approve": "approved", "reject": "rejected"}[verdict]
 
     def _rejection_of(self, session: Session, revision_id: int | None) -> str | None:
@@ -217,7 +235,7 @@ class Masks(Database):
             )
         known = set(session.scalars(select(tables.ClassLabel.value)))
         # Counting is ten times faster than sorting (np.unique) on a few class ids.
-        strange = set(np.flatnonzero(np.bincount(mask.ravel())).tolist()) - known - {0}
+        strange = set(np.flatnonzero(np.bincount(mask.ravel())).tolist()) - known - {0, UNLABELLED}
         if strange:
             raise MaskError(
                 f"the mask holds class {_listed(strange)}, the project knows "
@@ -232,7 +250,7 @@ def _listed(values: set[int]) -> str:
     return shown if len(values) <= 10 else f"{shown} and {len(values) - 10} more values"
 
 
-def _verdict() -> ColumnElement[str | None]:
+def newest_verdict() -> ColumnElement[str | None]:
     """Return the newest verdict on the revision of the enclosing query."""
     return (
         select(tables.Review.verdict)
@@ -247,7 +265,7 @@ def _verdict() -> ColumnElement[str | None]:
 def stood_behind() -> ColumnElement[bool]:
     """Return the condition that a person made, imported or approved a revision."""
     return ~tables.Revision.conflict & or_(
-        tables.Revision.source != "model", _verdict() == "approve"
+        tables.Revision.source != "model", newest_verdict() == "approve"
     )
 
 
@@ -260,7 +278,7 @@ def accepted_query(volume_id: int | None = None) -> Select[int, int, int, int]:
     standing = select(func.max(tables.Revision.id)).where(stood_behind())
     if volume_id is not None:
         standing = standing.join(tables.Slice).where(tables.Slice.volume_id == volume_id)
-    verdict = _verdict()
+    verdict = newest_verdict()
     return (
         select(tables.Slice.id, tables.Slice.volume_id, tables.Slice.position, tables.Revision.id)
         .join(tables.Revision, tables.Revision.slice_id == tables.Slice.id)
@@ -270,12 +288,42 @@ def accepted_query(volume_id: int | None = None) -> Select[int, int, int, int]:
     )
 
 
+def _standing_query() -> Select[Any]:
+    newest = select(func.max(tables.Revision.id)).where(stood_behind())
+    reviewer = (
+        select(tables.Review.reviewer)
+        .where(tables.Review.revision_id == tables.Revision.id)
+        .order_by(tables.Review.id.desc())
+        .limit(1)
+        .correlate(tables.Revision)
+        .scalar_subquery()
+    )
+    return (
+        select(
+            tables.Revision.id,
+            tables.Slice.id,
+            tables.Slice.volume_id,
+            tables.Slice.position,
+            tables.Revision.author,
+            tables.Revision.source,
+            newest_verdict(),
+            reviewer,
+            tables.Query.id,
+            func.coalesce(tables.Query.state == "leased", False),
+        )
+        .join(tables.Slice, tables.Slice.id == tables.Revision.slice_id)
+        .outerjoin(tables.Query, tables.Query.slice_id == tables.Slice.id)
+        .where(tables.Revision.id.in_(newest.group_by(tables.Revision.slice_id)))
+        .order_by(tables.Slice.volume_id, tables.Slice.position)
+    )
+
+
 def rejected_slices() -> Select[int]:
     """Select the ids of the slices whose mask was rejected."""
     standing = select(func.max(tables.Revision.id)).where(stood_behind())
     return select(tables.Revision.slice_id).where(
         tables.Revision.id.in_(standing.group_by(tables.Revision.slice_id)),
-        _verdict() == "reject",
+        newest_verdict() == "reject",
     )
 
 

@@ -25,6 +25,9 @@ Mask = NDArray[np.uint8] | NDArray[np.uint16]
 MAX_SIDE: Final = 4096
 """Longest side of a mask in pixels."""
 
+UNLABELLED: Final = 65535
+"""In a mask: a pixel that nobody labelled. It is no class, and not background either."""
+
 _MAGIC: Final = b"AFM1"
 _HEAD: Final = struct.Struct("<4sBHHI")
 _CODES: Final = {np.dtype(np.uint8): 1, np.dtype(np.uint16): 2}
@@ -62,7 +65,8 @@ def pack(mask: Mask) -> PackedMask:
     Parameters
     ----------
     mask
-        Class ids, shape (h, w), uint8 or uint16, sides 1 to 4096; 0 is background.
+        Class ids, shape (h, w), uint8 or uint16, sides 1 to 4096; 0 is background and
+        `UNLABELLED` what nobody labelled.
 
     Raises
     ------

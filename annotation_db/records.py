@@ -223,6 +223,132 @@ class AcceptedRecord:
 
 
 @dataclass(frozen=True)
+class RunRecord:
+    """One fine-tuning.
+
+    Attributes
+    ----------
+    round_number
+        The round whose masks it learnt from, None if it was none.
+    state
+        running, done, failed or cancelled.
+    metrics
+        What came out of it.
+    checkpoint
+        Where its weights lie, relative to the project.
+    """
+
+    run_id: int
+    round_number: int | None
+    name: str
+    settings: dict[str, Any]
+    state: str
+    metrics: dict[str, Any]
+    checkpoint: str | None
+    created_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True)
+class ProposalRecord:
+    """A mask that a run proposes for one slice.
+
+    Attributes
+    ----------
+    verdict
+        approve or reject, None while nobody looked at it.
+    query_state
+        Of the slice's query, None if it was never asked.
+    standing_id
+        The slice's newest mask that a person made, imported or accepted.
+    standing_rejected
+        Whether that one was rejected, so that the slice has no accepted mask.
+    """
+
+    revision_id: int
+    slice_id: int
+    volume_id: int
+    position: int
+    verdict: str | None
+    query_state: str | None
+    standing_id: int | None
+    standing_rejected: bool
+
+
+@dataclass(frozen=True)
+class StandingRecord:
+    """The mask that stands for one slice, accepted or rejected.
+
+    Attributes
+    ----------
+    source
+        drawn, corrected, imported or model.
+    verdict, reviewer
+        Of its newest review, None if it has none.
+    query_id
+        Of the slice's query, None if it was never asked.
+    leased
+        Whether somebody is labelling the slice just now.
+    """
+
+    revision_id: int
+    slice_id: int
+    volume_id: int
+    position: int
+    author: str
+    source: str
+    verdict: str | None
+    reviewer: str | None
+    query_id: int | None
+    leased: bool
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """One step that runs, or ran, in processes of its own.
+
+    Attributes
+    ----------
+    settings
+        Of the step, as JSON holds them.
+    state
+        queued, running, done, failed or cancelled.
+    done, total
+        How far it is; a total of 0 is not known yet.
+    host, pid, process_started
+        The process that keeps watch over it, see `ProcessMark`.
+    worker_pid
+        The process that computes.
+    threads
+        How many it may compute with, None for as many as there are cores.
+    log_file
+        Relative to the project.
+    reason
+        Why it did not finish.
+    cancel_asked_at
+        When it was asked to stop.
+    """
+
+    job_id: int
+    verb: str
+    settings: dict[str, Any]
+    state: str
+    done: int
+    total: int
+    host: str | None
+    pid: int | None
+    process_started: float | None
+    worker_pid: int | None
+    threads: int | None
+    log_file: str | None
+    reason: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    cancel_asked_at: datetime | None
+
+
+@dataclass(frozen=True)
 class StrokeRecord:
     """One stroke of the journal; ``payload`` is whatever the session wrote."""
 

@@ -14,12 +14,14 @@ from .catalogue import Catalogue
 from .checks import Checks
 from .database import Clock, utc_now
 from .errors import NotAProjectError, StoreError
+from .jobs import Jobs
 from .journal import Journal
+from .runs import Runs
 from .schema import bring_up_to_date, migrate
 from .sqlite import WRITE, make_engine, network_file_system, plain_errors, put_in_place
 
 
-class Store(Catalogue, Answers, Journal, Checks):
+class Store(Catalogue, Answers, Runs, Jobs, Journal, Checks):
     """An open project database.
 
     Attributes

@@ -318,6 +318,12 @@ class Job(Base):
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
+    threads: Mapped[int | None]
+    # When the process of `pid` was started, in seconds since 1970: the system gives an old number
+    # to a new process.
+    process_started: Mapped[float | None]
+    worker_pid: Mapped[int | None]
+    cancel_asked_at: Mapped[datetime | None]
 
 
 class Event(Base):

@@ -29,6 +29,7 @@ from napari_activeft.select_arguments import select_arguments
 from napari_activeft.selection import SELECTORS, Selection
 from napari_activeft.selection import select as choose
 from napari_activeft.settings import SelectSettings
+from napari_activeft.slice_scores import scores_in_words, slice_scores
 from napari_activeft.vectors import Embedding, load_vectors
 
 
@@ -46,6 +47,8 @@ class Offer:
         Rows that were skipped.
     embedding, vectors
         What the selector sees of the slices, (n, d); None where it needs nothing.
+    scores
+        How uncertain a run is of each slice, (n,); None where no run was named.
     """
 
     pool: Sequence[SliceRow]
@@ -53,6 +56,7 @@ class Offer:
     forbidden: frozenset[int]
     embedding: Embedding | None
     vectors: NDArray[np.float32] | None
+    scores: NDArray[np.float64] | None = None
 
     @property
     def free(self) -> int:
@@ -68,8 +72,12 @@ def open_round(
     Nothing is stored before the choice and its page are complete; a cancelled run leaves no round.
     What is left then is short, and Ctrl-C does not come between the round and its page.
     """
+    asked_weight, settings = settings.activeft.uncertainty, settings.weighed
     offer, budget = offered(project, settings)
     selection = _chosen(offer, budget, settings, on_progress)
+    scored = scores_in_words(settings, usual=settings.activeft.uncertainty != asked_weight)
+    if scored:
+        selection = replace(selection, report={**selection.report, "uncertainty": scored})
     labelled = sorted(offer.labelled)
     picture = _pictured(offer, selection, settings, on_progress)
     asked = _new_round(offer, selection, settings, picture)
@@ -96,7 +104,11 @@ def open_round(
         rw1=picture.figures.rw1 if picture else None,
         rw1_beside=picture.rw1_beside if picture else None,
         against_fresh=picture.against_fresh if picture else None,
-        notes=(*solver_notes(selection.report, settings), *(picture.remarks if picture else ())),
+        notes=(
+            *([f"Uncertainty counts: {scored}."] if scored else ()),
+            *solver_notes(selection.report, settings),
+            *(picture.remarks if picture else ()),
+        ),
         page=page,
     )
 
@@ -130,8 +142,8 @@ def offered(project: Project, settings: SelectSettings) -> tuple[Offer, int]:
     Raises
     ------
     UserError
-        If the pool is empty, the budget cannot be spent, the selector needs vectors that are not
-        there, or the map an extra that is not.
+        If the pool is empty, the budget cannot be spent, the selector needs vectors or scores that
+        are not there, or the map an extra that is not.
     """
     need_map(settings.map_by)
     pool = project.store.pool_slices()
@@ -144,7 +156,8 @@ def offered(project: Project, settings: SelectSettings) -> tuple[Offer, int]:
     entry = SELECTORS.get(settings.selector)
     if entry is not None and entry.needs_vectors:
         embedding, vectors = load_vectors(project, pool, settings.encoder)
-    return Offer(pool, labelled, forbidden, embedding, vectors), budget
+    scores = slice_scores(project, pool, settings)
+    return Offer(pool, labelled, forbidden, embedding, vectors, scores), budget
 
 
 def _chosen(
@@ -159,6 +172,7 @@ def _chosen(
         groups=[row.volume_id for row in pool],
         cases=[row.case for row in pool],
         positions=[row.position for row in pool],
+        scores=offer.scores,
         labelled=offer.labelled,
         forbidden=offer.forbidden,
         on_progress=on_progress,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from napari_activeft.annotation_db import Fault, VolumeRecord
-from napari_activeft.errors import UserError
+from napari_activeft.errors import OnProgress, UserError
 from napari_activeft.project import Project, content_hash
+from napari_activeft.results import DoctorResult
+from napari_activeft.settings import DoctorSettings
 
 
 def image_faults(project: Project, volume: VolumeRecord, *, quick: bool = False) -> list[Fault]:
@@ -41,3 +43,23 @@ def image_faults(project: Project, volume: VolumeRecord, *, quick: bool = False)
         )
         faults.append(Fault(str(source.paths[0]), sentence))
     return faults
+
+
+def examine_project(
+    project: Project, settings: DoctorSettings, on_progress: OnProgress
+) -> DoctorResult:
+    """Look at the whole project; see `workflow.doctor`."""
+    store = project.store
+    faults = store.check(on_progress)
+    if any(fault.subject == "database" for fault in faults):
+        return DoctorResult(project.folder, 0, 0, faults, 0, None)
+    backup = store.back_up(project.folder / "backups") if settings.backup else None
+    mended = store.mend_queue() if settings.mend else 0
+    volumes = store.volumes()
+    if mended:
+        faults = store.check()
+    masks = store.mask_count()
+    for done, volume in enumerate(volumes, start=1):
+        faults += image_faults(project, volume, quick=settings.quick)
+        on_progress(masks + done, masks + len(volumes))
+    return DoctorResult(project.folder, masks, len(volumes), faults, mended, backup)

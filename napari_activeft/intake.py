@@ -13,11 +13,13 @@ from functools import cached_property
 from pathlib import Path
 
 from napari_activeft.annotation_db import MAX_SIDE, NewVolume, VolumeRecord
-from napari_activeft.cases import CaseRule, SplitRule
+from napari_activeft.cases import CaseRule, SplitRule, case_rule, read_splits
 from napari_activeft.errors import OnProgress, Problem, UserError
-from napari_activeft.files import FoundFiles, FoundVolume
+from napari_activeft.files import FoundFiles, FoundVolume, find_volumes
 from napari_activeft.pool import SlicedVolume, slice_up
 from napari_activeft.project import Project, content_hash
+from napari_activeft.results import AddResult
+from napari_activeft.settings import AddSettings
 from napari_activeft.volume import Volume, open_volume, read_label_map
 
 # Often enough that a kill costs little, rarely enough that the disk is not the brake.
@@ -267,3 +269,41 @@ class Intake:
 
 def _duplicate(name: str) -> str:
     return f"the file has the same bytes as {name}, which is kept: remove one of the two files"
+
+
+def take_folder(
+    project: Project, path: Path, settings: AddSettings, on_progress: OnProgress
+) -> AddResult:
+    """Find the volumes of a folder, tell their cases apart, and take them in."""
+    splits = SplitRule(
+        None if settings.split is None else read_splits(settings.split),
+        val_share=settings.val_share,
+        test_share=settings.test_share,
+        seed=settings.split_seed,
+    )
+    found = find_volumes(
+        path,
+        labels=settings.labels,
+        ignore=settings.ignore,
+        channels=settings.channels,
+        stack=settings.stack,
+    )
+    case_of, rule_in_words = case_rule(settings.case, [volume.name for volume in found.volumes])
+    intake = Intake(project, found, case_of, splits)
+    intake.run(on_progress)
+    largest, of_largest = max(
+        intake.volumes_of_case.items(), key=lambda item: item[1], default=(None, 0)
+    )
+    return AddResult(
+        added=intake.added,
+        known=intake.known,
+        moved=intake.moved,
+        slices=intake.slices,
+        cases=dict(intake.cases),
+        case_rule=rule_in_words,
+        largest_case=largest,
+        largest_case_volumes=of_largest,
+        label_maps=intake.label_maps,
+        other_files=found.other_files,
+        problems=intake.problems,
+    )

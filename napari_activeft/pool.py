@@ -7,6 +7,7 @@ slices follow each other; ``position`` counts slices from 0.
 from __future__ import annotations
 
 import math
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -197,6 +198,8 @@ def slice_up(volume: Volume, plane: str = "auto") -> SlicedVolume:
 class VolumeCache:
     """Keeps the volumes used last in memory, so that a slice of one of them takes no reading.
 
+    Threads may share it; they wait for one another while a volume is read.
+
     Parameters
     ----------
     open_by_id
@@ -210,15 +213,17 @@ class VolumeCache:
             raise UserError(f"a cache of {max_bytes} bytes was asked: give 0 or more")
         self._open, self._max_bytes = open_by_id, max_bytes
         self._held: OrderedDict[int, Volume] = OrderedDict()
+        self._lock = threading.Lock()
 
     def volume(self, volume_id: int) -> Volume:
         """Return a volume with its voxels in memory."""
-        volume = self._held.pop(volume_id, None) or self._open(volume_id)
-        size = volume.data.nbytes
-        while self._held and size + self._bytes() > self._max_bytes:
-            self._held.popitem(last=False)
-        self._held[volume_id] = volume
-        return volume
+        with self._lock:
+            volume = self._held.pop(volume_id, None) or self._open(volume_id)
+            size = volume.data.nbytes
+            while self._held and size + self._bytes() > self._max_bytes:
+                self._held.popitem(last=False)
+            self._held[volume_id] = volume
+            return volume
 
     def _bytes(self) -> int:
         return sum(volume.data.nbytes for volume in self._held.values())

@@ -48,11 +48,11 @@ def _stack(project: Project, volume: VolumeRecord, rows: Sequence[SliceRow]) -> 
         positions=[row.position for row in rows],
         shape=(volume.channels, volume.slice_height, volume.slice_width),
         spacing=slice_spacing(Geometry.from_json(volume.geometry), volume.axis),
-        read=_Reader(project, volume),
+        read=SliceReader(project, volume),
     )
 
 
-class _Reader:
+class SliceReader:
     """Reads normalised slices of one volume, after a look whether its files are still the same."""
 
     def __init__(self, project: Project, volume: VolumeRecord) -> None:

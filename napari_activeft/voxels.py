@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from napari_activeft.errors import UserError
 
 LABEL_LIMIT = 65535
-"""The largest class id a label map holds (uint16)."""
+"""The largest value a label map holds (uint16)."""
+
+UNLABELLED = 65535
+"""In a mask: a pixel that nobody labelled. It is no class, and not background either."""
 
 
 LabelMap = NDArray[np.uint8] | NDArray[np.uint16]

@@ -8,63 +8,66 @@ call these and nothing below them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from napari_activeft.annotation_db import (
-    ImportCounts,
-    StoreError,
-)
-from napari_activeft.cases import SplitRule, case_rule, read_splits
+from napari_activeft.answering import answer_query
 from napari_activeft.choosing import open_round
 from napari_activeft.class_table import changed_classes, classes_for
 from napari_activeft.comparison import compare as run_comparison
 from napari_activeft.comparison_pools import feature_sets
 from napari_activeft.comparison_tables import Comparison
-from napari_activeft.errors import OnProgress, Problem, UserError, no_progress
-from napari_activeft.examination import image_faults
-from napari_activeft.exports import ClassLabel, LabelledVolume
-from napari_activeft.exports import export as write_export
-from napari_activeft.files import find_volumes
-from napari_activeft.geometry import Geometry
+from napari_activeft.errors import OnProgress, no_progress
+from napari_activeft.evaluating import evaluate_predictions
+from napari_activeft.examination import examine_project
+from napari_activeft.exporting import export_project
 from napari_activeft.handing_out import hand_out
-from napari_activeft.intake import Intake
-from napari_activeft.label_maps import import_volume, label_values
+from napari_activeft.intake import take_folder
+from napari_activeft.label_maps import label_values
+from napari_activeft.labels_import import import_label_maps
 from napari_activeft.overview import overview
 from napari_activeft.pool_features import embed_pool
+from napari_activeft.predicting import predict_volumes
 from napari_activeft.project import Project
 from napari_activeft.results import (
+    AcceptResult,
     AddResult,
+    ApproveResult,
     ClassesResult,
     DoctorResult,
     EmbedResult,
+    EvaluateResult,
     ExportResult,
     ImportResult,
     InfoResult,
     InitResult,
     NextResult,
+    PredictResult,
+    RejectResult,
     SelectResult,
     SubmitResult,
+    TrainResult,
 )
+from napari_activeft.reviewing import accept_proposals, approve_masks, reject_masks
 from napari_activeft.settings import (
+    AcceptSettings,
     AddSettings,
+    ApproveSettings,
     CompareSettings,
     DoctorSettings,
     EmbedSettings,
+    EvaluateSettings,
     ExportSettings,
     ImportSettings,
     InitSettings,
     NextSettings,
+    PredictSettings,
+    RejectSettings,
     SelectSettings,
     SubmitSettings,
+    TrainSettings,
 )
-from napari_activeft.ticket import Ticket, read_ticket
+from napari_activeft.training_round import train_run
 from napari_activeft.vectors import write_vectors
-from napari_activeft.volume import read_mask
-from napari_activeft.whole_folder import whole_folder
 
 
 def init(folder: Path, settings: InitSettings = InitSettings()) -> InitResult:
@@ -88,38 +91,7 @@ def add(
     on_progress
         Called with (volumes done, volumes found); what was stored stays if it raises `Cancelled`.
     """
-    splits = SplitRule(
-        None if settings.split is None else read_splits(settings.split),
-        val_share=settings.val_share,
-        test_share=settings.test_share,
-        seed=settings.split_seed,
-    )
-    found = find_volumes(
-        path,
-        labels=settings.labels,
-        ignore=settings.ignore,
-        channels=settings.channels,
-        stack=settings.stack,
-    )
-    case_of, rule_in_words = case_rule(settings.case, [volume.name for volume in found.volumes])
-    intake = Intake(project, found, case_of, splits)
-    intake.run(on_progress)
-    largest, of_largest = max(
-        intake.volumes_of_case.items(), key=lambda item: item[1], default=(None, 0)
-    )
-    return AddResult(
-        added=intake.added,
-        known=intake.known,
-        moved=intake.moved,
-        slices=intake.slices,
-        cases=dict(intake.cases),
-        case_rule=rule_in_words,
-        largest_case=largest,
-        largest_case_volumes=of_largest,
-        label_maps=intake.label_maps,
-        other_files=found.other_files,
-        problems=intake.problems,
-    )
+    return take_folder(project, path, settings, on_progress)
 
 
 def classes(
@@ -247,34 +219,7 @@ def next_query(project: Project, settings: NextSettings) -> NextResult:
 
 def submit(project: Project, settings: SubmitSettings) -> SubmitResult:
     """Answer a query with a mask, or say why there is none."""
-    ticket = read_ticket(settings.ticket)
-    store = project.store
-    if ticket.project != store.project().uid:
-        raise UserError(
-            f"{settings.ticket} belongs to another project than {project.folder}: name the right "
-            "one with --project"
-        )
-    if settings.skip is not None:
-        store.skip(ticket.token, settings.skip)
-        return SubmitResult(ticket.query, "skipped", None, {}, store.waiting_count())
-    if settings.hand_back:
-        store.hand_back(ticket.token)
-        return SubmitResult(ticket.query, "handed back", None, {}, store.waiting_count())
-    mask = _answer(ticket, settings.mask)
-    revision = store.submit(
-        ticket.token, mask, seconds_spent=settings.seconds, on_top=settings.on_top
-    )
-    counts = np.bincount(mask.ravel())
-    names = {record.value: record.name for record in store.classes()}
-    pixels = {names[v]: int(counts[v]) for v in np.flatnonzero(counts).tolist() if v}
-    answer = "mask" if pixels else "empty"
-    return SubmitResult(ticket.query, answer, revision.revision_id, pixels, store.waiting_count())
-
-
-def _answer(ticket: Ticket, mask: Path | None) -> np.ndarray[Any, Any]:
-    if mask is None:
-        return np.zeros(ticket.shape, dtype=np.uint8)
-    return read_mask(mask, ticket.shape)
+    return answer_query(project, settings)
 
 
 def import_labels(
@@ -286,38 +231,67 @@ def import_labels(
 
     Masks that people made stay; a label map that does not fit is listed and stops no other.
     """
-    store = project.store
-    queried: dict[int, set[int]] = {}
-    for query in store.queries():
-        queried.setdefault(query.volume_id, set()).add(query.position)
-    if settings.only_queried and not queried:
-        raise UserError(
-            "no slice was selected yet, and only selected ones were to be imported: select some "
-            "with `napari-activeft select`"
-        )
-    volumes = [v for v in store.volumes() if not settings.only_queried or v.volume_id in queried]
-    with_labels = [volume for volume in volumes if volume.label_file]
-    if not with_labels:
-        raise UserError(
-            "none of these volumes has a label map: add their folder again with --labels, for "
-            "example `napari-activeft add FOLDER --labels '*_gt.nii.gz'`"
-        )
-    counts, problems = ImportCounts(0, 0, 0), []
-    for done, volume in enumerate(with_labels, start=1):
-        positions = queried[volume.volume_id] if settings.only_queried else None
-        try:
-            counts += import_volume(project, volume, positions, settings.author)
-        except (UserError, StoreError) as refusal:
-            problems.append(Problem(str(project.label_path(volume)), str(refusal)))
-        on_progress(done, len(with_labels))
-    return ImportResult(
-        label_maps=len(with_labels) - len(problems),
-        stored=counts.stored,
-        kept=counts.kept,
-        leased=counts.leased,
-        without_label_map=len(volumes) - len(with_labels),
-        problems=problems,
-    )
+    return import_label_maps(project, settings, on_progress)
+
+
+def train(
+    project: Project,
+    settings: TrainSettings = TrainSettings(),
+    on_progress: OnProgress = no_progress,
+) -> TrainResult:
+    """Train a network on the accepted masks and keep it as a run.
+
+    Where ``on_progress`` raises `Cancelled` the run is kept as far as it came: with
+    ``settings.resume`` it goes on from there.
+    """
+    return train_run(project, settings, on_progress)
+
+
+def predict(
+    project: Project,
+    settings: PredictSettings = PredictSettings(),
+    on_progress: OnProgress = no_progress,
+) -> PredictResult:
+    """Predict volumes by trained networks, propose the masks, and keep how uncertain each slice is.
+
+    A volume that cannot be read is listed and stops no other; what is done stays if
+    ``on_progress`` raises `Cancelled`.
+    """
+    return predict_volumes(project, settings, on_progress)
+
+
+def accept(
+    project: Project, settings: AcceptSettings, on_progress: OnProgress = no_progress
+) -> AcceptResult:
+    """Take what a run proposes as masks; masks that count already stay unless that is asked."""
+    return accept_proposals(project, settings, on_progress)
+
+
+def reject(
+    project: Project, settings: RejectSettings, on_progress: OnProgress = no_progress
+) -> RejectResult:
+    """Refuse a run's proposals or people's masks; slices without a mask are asked again."""
+    return reject_masks(project, settings, on_progress)
+
+
+def approve(
+    project: Project, settings: ApproveSettings, on_progress: OnProgress = no_progress
+) -> ApproveResult:
+    """Stand by masks that other people submitted; nobody approves his own unless that is asked."""
+    return approve_masks(project, settings, on_progress)
+
+
+def evaluate(
+    project: Project,
+    settings: EvaluateSettings = EvaluateSettings(),
+    on_progress: OnProgress = no_progress,
+) -> EvaluateResult:
+    """Measure predictions against the truth, and write tables and a page.
+
+    A volume that cannot be measured is listed and stops no other; nothing is written if
+    ``on_progress`` raises `Cancelled`.
+    """
+    return evaluate_predictions(project, settings, on_progress)
 
 
 def export(
@@ -329,37 +303,7 @@ def export(
 
     The folder appears only when it is complete; an earlier export stays until then.
     """
-    out = settings.out or project.folder / "exports" / settings.format
-    with whole_folder(out, overwrite=settings.overwrite) as staging:
-        report = write_export(
-            settings.format,
-            _labelled_volumes(project),
-            [ClassLabel(c.value, c.name, c.colour) for c in project.store.classes()],
-            staging,
-            name=project.store.project().name,
-            on_progress=on_progress,
-        )
-    return ExportResult(
-        settings.format, out, report.volumes, report.slices, report.files, list(report.notes)
-    )
-
-
-def _labelled_volumes(project: Project) -> list[LabelledVolume]:
-    accepted = {record.volume_id for record in project.store.accepted()}
-    return [
-        LabelledVolume(
-            case=volume.case,
-            name=volume.name,
-            split=volume.split,
-            source=project.source(volume),
-            geometry=Geometry.from_json(volume.geometry),
-            axis=volume.axis,
-            masks=partial(project.store.accepted_masks, volume.volume_id),
-            intensity_range=tuple((low, high) for low, high in volume.intensity_range),
-        )
-        for volume in project.store.volumes()
-        if volume.volume_id in accepted
-    ]
+    return export_project(project, settings, on_progress)
 
 
 def info(project: Project | None) -> InfoResult:
@@ -377,17 +321,4 @@ def doctor(
     Nothing is changed unless ``mend`` or ``backup`` is set. A damaged database is neither mended
     nor copied: the copy would be the newest backup, and as damaged.
     """
-    store = project.store
-    faults = store.check(on_progress)
-    if any(fault.subject == "database" for fault in faults):
-        return DoctorResult(project.folder, 0, 0, faults, 0, None)
-    backup = store.back_up(project.folder / "backups") if settings.backup else None
-    mended = store.mend_queue() if settings.mend else 0
-    volumes = store.volumes()
-    if mended:
-        faults = store.check()
-    masks = store.mask_count()
-    for done, volume in enumerate(volumes, start=1):
-        faults += image_faults(project, volume, quick=settings.quick)
-        on_progress(masks + done, masks + len(volumes))
-    return DoctorResult(project.folder, masks, len(volumes), faults, mended, backup)
+    return examine_project(project, settings, on_progress)

@@ -69,6 +69,7 @@ def test_manifest_maps_files_back_and_lists_what_is_labelled(tmp_path):
         "split": "pool",
         "axis": "z",
         "labelled_positions": [1, 3],
+        "partly_labelled_positions": [],
         "slices": 5,
         "fully_labelled": False,
     }

@@ -15,35 +15,44 @@ COMMAND_LINE = {"typer", "click"}
 IMAGE_LIBRARIES = {"nibabel", "SimpleITK", "tifffile", "PIL", "imageio", "imagecodecs"}
 # They know the store, everything else beside them does not.
 SERVICE = {
+    "answering",
+    "calibrating",
     "choosing",
     "class_table",
+    "comparison_pools",
+    "evaluating",
+    "evaluation_pictures",
+    "evaluation_sources",
     "examination",
+    "exporting",
     "handing_out",
     "intake",
+    "job_processes",
+    "job_steps",
+    "job_task",
+    "job_worker",
+    "jobs",
     "label_maps",
+    "labels_import",
     "overview",
-    "comparison_pools",
     "pool_features",
     "pool_stacks",
+    "predicting",
     "program",
     "project",
     "results",
+    "reviewing",
     "round_report",
+    "slice_scores",
     "ticket",
+    "trained_runs",
+    "training_data",
+    "training_round",
     "vectors",
+    "volume_choice",
     "workflow",
 }
-DOORS = {
-    "cli",
-    "cli.app",
-    "cli.pool_verbs",
-    "cli.round_verbs",
-    "cli.outcome_verbs",
-    "cli.weights_verbs",
-    "screen",
-    "terminal",
-    "__main__",
-}
+DOORS = {"cli", "screen", "terminal", "__main__"}
 
 
 def modules(folder: Path, name: str) -> list[str]:
@@ -59,8 +68,13 @@ def modules(folder: Path, name: str) -> list[str]:
 
 def core_modules() -> list[str]:
     found = modules(PACKAGE, "napari_activeft")
-    outside = {f"napari_activeft.{name}" for name in SERVICE | DOORS}
-    return [name for name in found if name not in outside and ".widgets" not in name]
+    outside = SERVICE | DOORS
+    return [
+        name
+        for name in found
+        if not outside & {name.removeprefix("napari_activeft.").split(".")[0]}
+        and ".widgets" not in name
+    ]
 
 
 def loaded_by(*modules: str) -> set[str]:

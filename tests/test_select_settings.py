@@ -34,8 +34,11 @@ def chosen(project, count, **options):
     [
         ({"seed": -1}, "greater than or equal to 0"),
         ({"selector": "random", "activeft": {"lam": 1}}, "does not read them"),
-        ({"activeft": {"uncertainty": 0.5}}, "neither scores nor costs"),
-        ({"activeft": {"cost_weight": 0.5}}, "neither scores nor costs"),
+        ({"activeft": {"uncertainty": 0.5}}, "no run to take it from: name one with --uncertainty"),
+        ({"activeft": {"cost_weight": 0.5}}, "have no costs"),
+        ({"uncertainty": 1, "selector": "random"}, "the selector random, which does not read it"),
+        ({"uncertainty": 0}, "greater than or equal to 1"),
+        ({"uncertainty": "run-none"}, "valid integer"),
     ],
 )
 def test_settings_that_cannot_act_are_refused(options, said):
@@ -84,6 +87,11 @@ def test_a_map_by_umap_is_drawn_where_it_is_installed(embedded, monkeypatch):
             "--set rho=2.5 --set cover_cases=false",
         ),
         ({"selector": "kmeans", "gap": 2}, "--budget 0.05 --selector kmeans --encoder hog --gap 2"),
+        (
+            {"uncertainty": "run-012", "activeft": {"uncertainty": 0.5}},
+            "--budget 0.05 --selector activeft --encoder hog --uncertainty 12 "
+            "--set uncertainty=0.5",
+        ),
         ({"map_by": "umap"}, "--budget 0.05 --selector activeft --encoder hog --map-by umap"),
     ],
 )

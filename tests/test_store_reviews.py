@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from napari_activeft.annotation_db import (
+    UNLABELLED,
     ImportCounts,
     MaskError,
     StaleSubmitError,
@@ -242,9 +243,9 @@ def test_a_mask_of_another_size_is_refused_and_the_lease_lives_on(store):
 def test_a_mask_of_an_unknown_class_is_refused_with_what_is_known(store):
     lease = store.lease_next("ann")
     mask = a_mask().astype(np.uint16)
-    mask[0, :2] = 3, 65535
+    mask[0, :2] = 3, 65534
 
-    with pytest.raises(MaskError, match="holds class 3, 65535, the project knows 1, 2"):
+    with pytest.raises(MaskError, match="holds class 3, 65534, the project knows 1, 2"):
         store.submit(lease.token, mask)
     assert store.revisions(lease.slice_id) == []
 
@@ -257,6 +258,21 @@ def test_a_mask_of_sixteen_bits_in_any_byte_order_is_stored_as_it_is(store):
 
     assert (revision.dtype, revision.width, revision.seconds_spent) == ("uint16", WIDTH, 12.5)
     assert np.array_equal(store.mask(revision.revision_id), mask)
+
+
+def test_a_mask_may_hold_pixels_that_nobody_labelled(store):
+    lease = store.lease_next("ann")
+    mask = a_mask(5).astype(np.uint16)
+    mask[2:4] = UNLABELLED
+
+    revision = store.submit(lease.token, mask)
+
+    assert UNLABELLED == 65535
+    assert np.array_equal(store.accepted_masks(1)[lease.position], mask)
+    assert (revision.dtype, accepted(store)) == (
+        "uint16",
+        {lease.slice_id: revision.revision_id},
+    )
 
 
 def test_a_prediction_for_an_unknown_slice_is_refused(store):

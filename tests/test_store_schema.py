@@ -36,9 +36,9 @@ def path(tmp_path):
 def with_second_migration(folder, body):
     """Copy the migrations into ``folder`` and add one that does ``body``."""
     shutil.copytree(schema.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "versions" / "0002_second.py").write_text(
+    (folder / "versions" / "0003_second.py").write_text(
         "import sqlalchemy as sa\nfrom alembic import op\n\n"
-        'revision = "0002"\ndown_revision = "0001"\nbranch_labels = None\ndepends_on = None\n\n\n'
+        'revision = "0003"\ndown_revision = "0002"\nbranch_labels = None\ndepends_on = None\n\n\n'
         f"def upgrade() -> None:\n    {body}\n"
     )
     return folder
@@ -47,7 +47,7 @@ def with_second_migration(folder, body):
 def upgrade(path, folder):
     engine = sqlite.make_engine(path, network=False)
     try:
-        return schema.bring_up_to_date(engine, path, HandClock()(), "0002", folder)
+        return schema.bring_up_to_date(engine, path, HandClock()(), "0003", folder)
     finally:
         engine.dispose()
 
@@ -108,19 +108,19 @@ def test_an_older_database_is_upgraded_after_a_backup_that_opens(path, tmp_path)
     copy = upgrade(path, with_second_migration(tmp_path / "migrations", ADD_COLUMN))
 
     assert copy.parent == tmp_path / "backups"
-    assert "-v0001-" in copy.name
+    assert "-v0002-" in copy.name
     assert dump(copy) == before
     with Store.open(copy) as old:
         assert (old.mask(revision) == a_mask()).all()
     with raw_sql(path) as connection:
         assert connection.execute("SELECT scanner FROM volumes").fetchall() == [(None,)]
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0002",)
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0003",)
 
 
 def test_opening_an_older_database_says_where_the_earlier_state_is(path, tmp_path, monkeypatch):
     make_store(path).close()
     folder = with_second_migration(tmp_path / "migrations", ADD_COLUMN)
-    monkeypatch.setattr(schema.bring_up_to_date, "__defaults__", ("0002", folder))
+    monkeypatch.setattr(schema.bring_up_to_date, "__defaults__", ("0003", folder))
 
     with Store.open(path) as store:
         (sentence,) = store.warnings
@@ -190,7 +190,7 @@ def test_a_newer_database_is_refused_and_not_a_byte_of_it_changes(path, journal)
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     before = digests(path.parent)
 
-    with pytest.raises(NewerDatabaseError, match=r"version 9999, .* up to 0001: upgrade"):
+    with pytest.raises(NewerDatabaseError, match=r"version 9999, .* up to 0002: upgrade"):
         Store.open(path)
 
     assert digests(path.parent) == before

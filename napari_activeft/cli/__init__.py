@@ -8,7 +8,17 @@ from __future__ import annotations
 import io
 import sys
 
-from napari_activeft.cli import outcome_verbs, pool_verbs, round_verbs, weights_verbs
+from napari_activeft.cli import (
+    evaluation_verbs,
+    job_verbs,
+    learning_verbs,
+    outcome_verbs,
+    pool_verbs,
+    prediction_verbs,
+    review_verbs,
+    round_verbs,
+    weights_verbs,
+)
 from napari_activeft.cli.app import app, group, register
 
 __all__ = ["app", "main"]
@@ -23,6 +33,12 @@ for verb in (
     round_verbs.next_,
     round_verbs.submit,
     round_verbs.import_labels,
+    learning_verbs.train,
+    prediction_verbs.predict,
+    review_verbs.accept,
+    review_verbs.reject,
+    review_verbs.approve,
+    evaluation_verbs.evaluate,
     outcome_verbs.export,
     outcome_verbs.info,
     outcome_verbs.doctor,
@@ -37,6 +53,16 @@ for weights_verb in (
     weights_verbs.verify,
 ):
     register(weights, weights_verb)
+
+jobs = group("jobs", "Steps that run in the background: list, show, wait for, cancel, resume them.")
+for job_verb in (
+    job_verbs.list_,
+    job_verbs.show,
+    job_verbs.wait,
+    job_verbs.cancel,
+    job_verbs.resume,
+):
+    register(jobs, job_verb)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from napari_activeft.cli.app import JsonOption, ProjectOption, default, opened_project, report
+from napari_activeft.cli.background import BackgroundOption, run_in_background
 from napari_activeft.settings import AddSettings, EmbedSettings, InitSettings
 
 
@@ -173,6 +174,7 @@ def embed(
     l2: Annotated[
         bool, typer.Option("--l2", help="Divide the vectors in --out by their lengths.")
     ] = default(EmbedSettings, "l2"),
+    background: BackgroundOption = False,
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -193,6 +195,9 @@ def embed(
             "l2": l2,
         }
     )
+    if background:
+        run_in_background(project, "embed", settings, as_json)
+        return
     from napari_activeft import terminal, workflow
 
     with opened_project(project) as opened, terminal.progress("embedding") as on_progress:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_activeft.cli.app import JsonOption, ProjectOption, default, opened_project, report
+from napari_activeft.cli.background import BackgroundOption, run_in_background
 from napari_activeft.errors import Cancelled, UserError
 from napari_activeft.settings import (
     ActiveFTSettings,
@@ -46,6 +47,13 @@ SetOption = Annotated[
         "--set", metavar="NAME=VALUE", help="A setting of activeft, see the guide; repeatable."
     ),
 ]
+UnlabelledOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="VALUE",
+        help="Value of pixels that were not labelled: neither a class nor background.",
+    ),
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 
 
@@ -75,6 +83,13 @@ def select(
     map_by: Annotated[
         str, typer.Option(help="Layout of the map in the report: pca or umap.")
     ] = default(SelectSettings, "map_by"),
+    uncertainty: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN", help="The run whose predictions say how uncertain each slice is."
+        ),
+    ] = default(SelectSettings, "uncertainty"),
+    background: BackgroundOption = False,
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -85,6 +100,7 @@ def select(
             "selector": selector,
             "seed": seed,
             "map_by": map_by,
+            "uncertainty": uncertainty,
             "encoder": encoder,
             "device": device,
             "per_case": per_case,
@@ -94,6 +110,9 @@ def select(
             "activeft": _named_values(option or ()),
         }
     )
+    if background:
+        run_in_background(project, "select", settings, as_json)
+        return
     from napari_activeft import terminal, workflow
 
     result: SelectResult | None = None
@@ -243,6 +262,7 @@ def submit(
     seconds: Annotated[float | None, typer.Option(help="Time on task without pauses.")] = default(
         SubmitSettings, "seconds"
     ),
+    unlabelled: UnlabelledOption = default(SubmitSettings, "unlabelled"),
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -255,6 +275,7 @@ def submit(
         hand_back=hand_back,
         on_top=on_top,
         seconds=seconds,
+        unlabelled=unlabelled,
     )
     from napari_activeft import workflow
 
@@ -269,6 +290,7 @@ def import_labels(
     author: Annotated[str, typer.Option(help="Whose masks they are.")] = default(
         ImportSettings, "author"
     ),
+    unlabelled: UnlabelledOption = default(ImportSettings, "unlabelled"),
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 if a label map was passed over.")
     ] = False,
@@ -276,7 +298,7 @@ def import_labels(
     as_json: JsonOption = False,
 ) -> None:
     """Turn label maps that `add --labels` found into accepted masks."""
-    settings = ImportSettings(only_queried=only_queried, author=author)
+    settings = ImportSettings(only_queried=only_queried, author=author, unlabelled=unlabelled)
     from napari_activeft import terminal, workflow
 
     with (

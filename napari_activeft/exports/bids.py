@@ -18,6 +18,8 @@ from napari_activeft.exports.labelled import (
     count_files,
     label_map,
     manifest_entry,
+    partly_labelled,
+    partly_note,
     with_masks,
     write_json,
 )
@@ -73,7 +75,7 @@ def export_bids(
     # Unique over all subjects: a subset of the files can be told apart without their folders.
     labels = alphanumeric((volume.name for volume in volumes), empty="volume")
     exported = []
-    slices = 0
+    slices = in_part = 0
     for volume, masks in with_masks(volumes, classes, on_progress):
         subject = f"sub-{subjects[volume.case]}"
         folder = out / subject / "anat"
@@ -83,20 +85,25 @@ def export_bids(
         write_json(folder / f"{stem}.json", _sidecar(manifest_entry(volume, masks)))
         exported.append(volume)
         slices += len(masks)
+        in_part += len(partly_labelled(masks))
     _write_descriptions(out, name, classes)
     _write_participants(out, exported, subjects)
     held_out = sum(volume.split != TRAINING for volume in exported)
-    note = (
-        f"{held_out} of {len(exported)} segmentations are held out for validation or test: "
-        "participants.tsv says which, keep them out of training."
-    )
+    notes = []
+    if in_part:
+        notes.append(partly_note(in_part, "the sidecar of each segmentation"))
+    if held_out:
+        notes.append(
+            f"{held_out} of {len(exported)} segmentations are held out for validation or test: "
+            "participants.tsv says which, keep them out of training."
+        )
     return ExportReport(
         format="bids",
         folder=out,
         volumes=len(exported),
         slices=slices,
         files=count_files(out),
-        notes=(note,) if held_out else (),
+        notes=tuple(notes),
     )
 
 
@@ -108,6 +115,7 @@ def _sidecar(entry: Mapping[str, Any]) -> dict[str, Any]:
         # BIDS names the axes of the array on disk i, j, k.
         "SliceAxis": dict(zip("xyz", "ijk", strict=True))[entry["axis"]],
         "LabelledPositions": entry["labelled_positions"],
+        "PartlyLabelledPositions": entry["partly_labelled_positions"],
         "FullyLabelled": entry["fully_labelled"],
     }
 

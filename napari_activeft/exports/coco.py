@@ -23,11 +23,14 @@ from napari_activeft.exports.labelled import (
     Mask,
     count_files,
     image_channels,
+    partly_labelled,
+    partly_note,
     with_masks,
     write_json,
 )
 from napari_activeft.exports.names import safe_file_names
 from napari_activeft.volume import write_png
+from napari_activeft.voxels import UNLABELLED
 
 # One file a split: whoever trains on annotations.json cannot meet a held out picture.
 ANNOTATIONS = {
@@ -62,7 +65,7 @@ def export_coco(
     (out / PICTURES).mkdir()
     file_names = safe_file_names(volume.name for volume in volumes)
     records: defaultdict[str, _Records] = defaultdict(_Records)
-    exported = slices = single = 0
+    exported = slices = single = in_part = 0
     for volume, masks in with_masks(volumes, classes, on_progress):
         channels = image_channels(volume)
         for position, mask in masks.items():
@@ -72,6 +75,7 @@ def export_coco(
             write_png(out / PICTURES / file, picture(image, volume.intensity_range))
             _add_slice(records[volume.split], slices, file, volume, position, mask)
         exported += 1
+        in_part += len(partly_labelled(masks))
         single += len(channels) > 1 and not _is_rgb(channels)
     annotation_ids = count(1)
     for split, found in records.items():
@@ -83,7 +87,7 @@ def export_coco(
         volumes=exported,
         slices=slices,
         files=count_files(out),
-        notes=_notes(set(records), single),
+        notes=_notes(set(records), single, in_part),
     )
 
 
@@ -141,9 +145,10 @@ def _add_slice(
             "axis": "zyx"[volume.axis],
             "position": position,
             "spacing_mm": [row_mm, column_mm],
+            "partly_labelled": bool(partly_labelled({position: mask})),
         }
     )
-    for value in np.unique(mask[mask > 0]).tolist():
+    for value in np.unique(mask[(mask > 0) & (mask < UNLABELLED)]).tolist():
         encoded = coco_mask.encode(np.asfortranarray(mask == value, dtype=np.uint8))
         records.annotations.append(
             {
@@ -182,8 +187,10 @@ def _annotation_file(
     }
 
 
-def _notes(splits: set[str], single: int) -> tuple[str, ...]:
+def _notes(splits: set[str], single: int, in_part: int) -> tuple[str, ...]:
     notes = []
+    if in_part:
+        notes.append(partly_note(in_part, "the annotation file (partly_labelled)"))
     if splits != {TRAINING}:
         held_out = [ANNOTATIONS[split] for split in (VALIDATION, TEST) if split in splits]
         notes.append(

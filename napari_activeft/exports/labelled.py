@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from napari_activeft.errors import OnProgress, UserError
 from napari_activeft.geometry import Geometry
 from napari_activeft.volume import Source, open_volume
+from napari_activeft.voxels import UNLABELLED
 
 TRAINING, VALIDATION, TEST = "pool", "val", "test"
 SPLITS = (TRAINING, VALIDATION, TEST)
@@ -137,7 +138,7 @@ def with_masks(
     UserError
         If no volume has a mask, or a mask does not fit its volume or the classes.
     """
-    known = np.array([0, *(label.value for label in classes)])
+    known = np.array([0, UNLABELLED, *(label.value for label in classes)])
     found = False
     for done, volume in enumerate(volumes, start=1):
         masks = dict(sorted(volume.masks().items()))
@@ -172,7 +173,7 @@ def label_map(
     renumber
         New value for each class id; ids stay as they are without it.
     unlabelled
-        Value of the slices that have no mask.
+        Value of the slices that have no mask and of the pixels that nobody labelled.
 
     Returns
     -------
@@ -180,9 +181,17 @@ def label_map(
         The smallest of uint8 and uint16 that holds the values.
     """
     if renumber is not None:
-        table = np.zeros(max(renumber, default=0) + 1, dtype=np.uint16)
+        table = np.zeros(UNLABELLED + 1, dtype=np.uint16)
         table[list(renumber)] = list(renumber.values())
+        table[UNLABELLED] = unlabelled
         masks = {position: table[mask] for position, mask in masks.items()}
+    else:
+        # Of numpy's own type: a plain number would be too large for uint8.
+        value = np.uint16(UNLABELLED)
+        masks = {
+            position: np.where(mask == value, np.uint16(unlabelled), mask)
+            for position, mask in masks.items()
+        }
     fill = unlabelled if len(masks) < volume.depth else 0
     highest = max((int(mask.max()) for mask in masks.values()), default=0)
     shape = volume.geometry.shape
@@ -221,9 +230,31 @@ def manifest_entry(volume: LabelledVolume, masks: Mapping[int, Mask]) -> dict[st
         # A letter means the same to readers that index (z, y, x) and to those that index (x, y, z).
         "axis": "zyx"[volume.axis],
         "labelled_positions": sorted(masks),
+        "partly_labelled_positions": (partly := partly_labelled(masks)),
         "slices": volume.depth,
-        "fully_labelled": len(masks) == volume.depth,
+        "fully_labelled": len(masks) == volume.depth and not partly,
     }
+
+
+def partly_labelled(masks: Mapping[int, Mask]) -> list[int]:
+    """Return the positions, sorted, of the masks in which somebody left pixels unlabelled."""
+    return sorted(position for position, mask in masks.items() if mask.max(initial=0) == UNLABELLED)
+
+
+def partly_note(slices: int, where: str) -> str:
+    """Return the note of a format that has no value for a pixel that nobody labelled.
+
+    Parameters
+    ----------
+    slices
+        How many slices are labelled in part, at least one.
+    where
+        Which of the written files lists them.
+    """
+    return (
+        f"In {slices} slices some pixels were not labelled by anybody, and this format can only "
+        f"say background there: {where} lists these slices, keep them out of training."
+    )
 
 
 def class_records(classes: Iterable[ClassLabel]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from napari_activeft.exports.labelled import (
     count_files,
     label_map,
     manifest_entry,
+    partly_note,
     with_masks,
     write_json,
 )
@@ -48,12 +49,15 @@ def export_nifti(
     )
 
     notes = []
-    partly = sum(not entry["fully_labelled"] for entry in entries)
+    partly = sum(len(entry["labelled_positions"]) < entry["slices"] for entry in entries)
     if partly:
         notes.append(
             f"{partly} of {len(entries)} label maps have slices that nobody labelled, which are 0 "
             f"like background: {MANIFEST} lists the labelled ones."
         )
+    in_part = sum(len(entry["partly_labelled_positions"]) for entry in entries)
+    if in_part:
+        notes.append(partly_note(in_part, MANIFEST))
     held_out = sum(entry["split"] != TRAINING for entry in entries)
     if held_out:
         notes.append(

@@ -68,9 +68,10 @@ def export_nnunet(
 ) -> ExportReport:
     """Write ``Dataset<id>_<Name>`` as nnU-Net v2 wants it in its folder ``nnUNet_raw``.
 
-    Class ids become 1, 2, 3 and so on in order, slices without a mask the ignore label, which is
-    one more. Training and validation volumes go to ``imagesTr``, test volumes to ``imagesTs``.
-    Takes and raises what `napari_activeft.exports.export` does.
+    Class ids become 1, 2, 3 and so on in order; slices without a mask and pixels that nobody
+    labelled get the ignore label, which is one more. Training and validation volumes go to
+    ``imagesTr``, test volumes to ``imagesTs``. Takes and raises what
+    `napari_activeft.exports.export` does.
 
     Parameters
     ----------
@@ -239,8 +240,8 @@ def _notes(
         notes.append('All training volumes are of one case, so there are no folds: train "all".')
     if ignored:
         notes.append(
-            'Slices that nobody labelled have the label "ignore", which nnU-Net leaves out of the '
-            "loss."
+            'Slices and pixels that nobody labelled have the label "ignore", which nnU-Net leaves '
+            "out of the loss."
         )
     renamed = [(c.name, labels[c.value]) for c in classes if labels[c.value] != c.name]
     if renamed:

@@ -11,6 +11,8 @@ from napari_activeft.settings.choice import (
     CompareSettings,
     SelectSettings,
 )
+from napari_activeft.settings.evaluation import EvaluateSettings
+from napari_activeft.settings.learning import TrainSettings
 from napari_activeft.settings.outcome import (
     DoctorSettings,
     ExportSettings,
@@ -19,20 +21,28 @@ from napari_activeft.settings.outcome import (
     SubmitSettings,
 )
 from napari_activeft.settings.pool import AddSettings, EmbedSettings, InitSettings
+from napari_activeft.settings.prediction import PredictSettings
+from napari_activeft.settings.review import AcceptSettings, ApproveSettings, RejectSettings
 
 __all__ = [
+    "AcceptSettings",
     "ActiveFTSettings",
     "AddSettings",
+    "ApproveSettings",
     "Budget",
     "ChoiceSettings",
     "CompareSettings",
     "DoctorSettings",
     "EmbedSettings",
+    "EvaluateSettings",
     "ExportSettings",
     "ImportSettings",
     "InitSettings",
     "NextSettings",
+    "PredictSettings",
+    "RejectSettings",
     "SelectSettings",
     "Settings",
     "SubmitSettings",
+    "TrainSettings",
 ]

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+FileValue = Annotated[int, Field(ge=0, le=65535)]
 Plane = Literal["auto", "z", "y", "x"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Scan = Literal["auto", "reference", "torch", "c", "triton", "mamba_ssm"]

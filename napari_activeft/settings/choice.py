@@ -6,10 +6,14 @@ import math
 import re
 from pathlib import Path
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from napari_activeft.errors import UserError
 from napari_activeft.settings.base import MapBy, Name, Settings, Share
+
+UNCERTAINTY_WEIGHT = 0.3
+"""Share of the mass that follows a run's uncertainty, where a run is named and no share is set."""
+_READ_SCORES = ("activeft", "entropy", "bald")
 
 
 class Budget(Settings):
@@ -184,12 +188,31 @@ class SelectSettings(ChoiceSettings):
         The one that made vectors last by default.
     map_by
         How the page lays out its map of the pool: pca, or umap where umap-learn is installed.
+    uncertainty
+        Number of the run whose predictions say how uncertain each slice is: scores for activeft,
+        entropy and bald; none by default.
     """
 
     budget: Budget = Budget(share=0.05)
     selector: str = "activeft"
     seed: int = Field(default=0, ge=0)
     map_by: MapBy = "pca"
+    uncertainty: int | None = Field(default=None, ge=1)
+
+    @property
+    def weighed(self) -> SelectSettings:
+        """The same; where a run is named and activeft would not look at it, with a weight."""
+        unread = self.selector == "activeft" and self.activeft.uncertainty == 0
+        if self.uncertainty is None or not unread:
+            return self
+        weight = {"uncertainty": UNCERTAINTY_WEIGHT}
+        return self.model_copy(update={"activeft": self.activeft.model_copy(update=weight)})
+
+    @field_validator("uncertainty", mode="before")
+    @classmethod
+    def _number_of_a_run(cls, written: object) -> object:
+        """Take ``run-001`` for 1."""
+        return re.sub(r"^run-0*(?=\d)", "", written) if isinstance(written, str) else written
 
     @model_validator(mode="after")
     def _settings_that_act(self) -> SelectSettings:
@@ -199,10 +222,25 @@ class SelectSettings(ChoiceSettings):
                 f"settings of activeft were given for the selector {self.selector}, which does "
                 "not read them: leave them out, or choose activeft"
             )
-        if self.activeft.uncertainty > 0 or self.activeft.cost_weight != usual.cost_weight:
+        if self.activeft.cost_weight != usual.cost_weight:
             raise ValueError(
-                "uncertainty or cost_weight was given, but a project's rounds have neither scores "
-                "nor costs: leave it out, or call selection.select from Python with them"
+                "cost_weight was given, but a project's rounds have no costs: leave it out, or "
+                "call selection.select from Python with them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _uncertainty_that_acts(self) -> SelectSettings:
+        if self.activeft.uncertainty > 0 and self.uncertainty is None:
+            raise ValueError(
+                f"a weight of {self.activeft.uncertainty} was given for uncertainty, but no run to "
+                "take it from: name one with --uncertainty RUN"
+            )
+        if self.uncertainty is not None and self.selector not in _READ_SCORES:
+            raise ValueError(
+                f"the uncertainty of run {self.uncertainty} was given for the selector "
+                f"{self.selector}, which does not read it: leave it out, or choose one of "
+                f"{', '.join(_READ_SCORES)}"
             )
         return self
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from napari_activeft.settings.base import ExportFormat, Name, Settings
+from napari_activeft.settings.base import ExportFormat, FileValue, Name, Settings
 
 
 class NextSettings(Settings):
@@ -49,6 +49,9 @@ class SubmitSettings(Settings):
         Store the mask even though the slice got another one meanwhile.
     seconds
         Time on task, pauses excluded.
+    unlabelled
+        Value of the pixels of the mask that were not labelled; they are neither a class nor
+        background.
     """
 
     ticket: Path
@@ -58,6 +61,7 @@ class SubmitSettings(Settings):
     hand_back: bool = False
     on_top: bool = False
     seconds: float | None = Field(default=None, ge=0.0)
+    unlabelled: FileValue | None = None
 
     @model_validator(mode="after")
     def _one_answer(self) -> SubmitSettings:
@@ -79,10 +83,14 @@ class ImportSettings(Settings):
         Only for slices that were selected, as an annotator would label them.
     author
         Whose masks they are.
+    unlabelled
+        Value of the voxels of the label maps that were not labelled; they are neither a class nor
+        background.
     """
 
     only_queried: bool = False
     author: Name = "import"
+    unlabelled: FileValue | None = None
 
 
 class ExportSettings(Settings):

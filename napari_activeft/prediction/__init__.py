@@ -1,0 +1,1 @@
+"""What trained networks say of whole volumes: classes, probabilities, and how sure they are."""

@@ -1,0 +1,84 @@
+"""The runs of a project: where each lies, which are meant, and the networks they kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from napari_activeft.annotation_db import RunRecord
+from napari_activeft.errors import UserError
+from napari_activeft.project import Project
+from napari_activeft.training.run_files import SavedNetwork
+
+
+def run_folder(project: Project, number: int) -> Path:
+    """Return the folder of a run, ``runs/run-001`` for number 1."""
+    return project.folder / "runs" / f"run-{number:03d}"
+
+
+def chosen_runs(project: Project, numbers: Sequence[int]) -> list[RunRecord]:
+    """Return the runs of some numbers, or the newest one that is done.
+
+    Raises
+    ------
+    UserError
+        If none is done.
+    UnknownRecordError
+        If there is no run of such a number.
+    """
+    if numbers:
+        return [project.store.run(number) for number in numbers]
+    runs = project.store.runs()
+    done = [run for run in runs if run.state == "done"]
+    if done:
+        return done[-1:]
+    if not runs:
+        raise UserError(
+            "there is no run in this project yet: label slices, then run `napari-activeft train`"
+        )
+    raise UserError(
+        f"none of the {len(runs)} runs of this project is done, the last one is {runs[-1].state}: "
+        f"train again, or name one that kept weights, such as --run {runs[-1].run_id}"
+    )
+
+
+def saved_networks(
+    project: Project, runs: Sequence[RunRecord], which: Literal["best", "last"] = "best"
+) -> list[SavedNetwork]:
+    """Return the networks that runs kept, and see that they know classes of this project.
+
+    Raises
+    ------
+    UserError
+        If a run kept none, or a class of it is none of the project.
+    """
+    saved = [SavedNetwork.read(run_folder(project, run.run_id), which) for run in runs]
+    known = {record.value for record in project.store.classes()}
+    for run, one in zip(runs, saved, strict=True):
+        strange = [each for each in one.classes if each.value not in known]
+        if strange:
+            raise UserError(
+                f"the network of run {run.run_id} knows class {strange[0].value} "
+                f"({strange[0].name}), which this project does not list: add it with "
+                "`napari-activeft classes`, or take a run of these classes"
+            )
+    return saved
+
+
+def notes_on_classes(project: Project, saved: SavedNetwork) -> list[str]:
+    """Return what a network calls otherwise than the project, and what it does not know."""
+    learnt = {each.value: each.name for each in saved.classes}
+    notes = []
+    for record in project.store.classes():
+        if record.value not in learnt:
+            notes.append(
+                f"Class {record.value} ({record.name}) is never predicted: the network of "
+                f"{saved.folder.name} did not learn it."
+            )
+        elif learnt[record.value] != record.name:
+            notes.append(
+                f"Class {record.value} is called {record.name} now and was called "
+                f"{learnt[record.value]} when {saved.folder.name} learnt it."
+            )
+    return notes

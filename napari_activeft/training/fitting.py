@@ -1,0 +1,178 @@
+"""A run from labelled slices to weights: what it is watched by, and once more on all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_activeft.training.finetune import Start, finetune
+from napari_activeft.training.launching import launch
+from napari_activeft.training.measuring import temperature_of
+from napari_activeft.training.planning import Plan, plan_monitoring
+from napari_activeft.training.progress import OnCourse, OnLog, Trained, ignore
+from napari_activeft.training.run_files import FOLD, NETWORK, RESUME, NetworkSpec, SavedNetwork
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from napari_activeft.settings import TrainSettings
+    from napari_activeft.training.dataset import SliceDataset
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What labelled slices became.
+
+    Attributes
+    ----------
+    trained
+        The run whose weights are kept.
+    monitor
+        val, folds or none.
+    score
+        Mean Dice that was measured: of these weights with val, of those that the cases held back
+        did not teach with folds.
+    notes
+        What a reader of the log should know, sentences.
+    """
+
+    trained: Trained
+    monitor: str
+    score: float | None
+    notes: tuple[str, ...]
+
+
+def fit(
+    training: SliceDataset,
+    val: SliceDataset | None,
+    spec: NetworkSpec,
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    start: Start | None = None,
+    resume: bool = False,
+    fabric: Fabric | None = None,
+    on_progress: OnCourse = ignore,
+    on_log: OnLog = ignore,
+) -> Fitted:
+    """Train as the settings say; see `finetune` for the parameters.
+
+    Parameters
+    ----------
+    training, val
+        Labelled slices of the pool, and of the cases kept as val; None without any.
+    resume
+        Go on from what is in the folder; where nothing was kept yet, from the first step.
+    """
+    notes: list[str] = []
+    fabric = fabric or launch(settings)
+
+    def log(sentence: str) -> None:
+        if fabric.global_rank == 0:
+            notes.append(sentence)
+            on_log(sentence)
+
+    plan = plan_monitoring(training, val, settings)
+    log(training.balance().told({one.value: one.name for one in spec.classes}))
+    for note in training.notes:
+        log(note)
+    log(plan.sentence)
+    ways = _Ways(spec, settings, start, resume, fabric, on_progress, log)
+    trained, score = _run(training, val, plan, ways, Path(folder))
+    return Fitted(trained, plan.monitor, score, tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Ways:
+    """What all runs of one `fit` share."""
+
+    spec: NetworkSpec
+    settings: TrainSettings
+    start: Start | None
+    resume: bool
+    fabric: Fabric
+    on_progress: OnCourse
+    on_log: OnLog
+
+    def finetune(
+        self,
+        training: SliceDataset,
+        monitoring: SliceDataset | None,
+        settings: TrainSettings,
+        folder: Path,
+        monitor: str,
+    ) -> Trained:
+        """Train, from where it stopped if it did."""
+        return finetune(
+            training,
+            monitoring,
+            self.spec,
+            settings,
+            folder,
+            monitor=monitor,
+            start=self.start,
+            resume=self.resume and (folder / RESUME).is_file(),
+            fabric=self.fabric,
+            on_progress=self.on_progress,
+            on_log=self.on_log,
+        )
+
+
+def _run(
+    training: SliceDataset, val: SliceDataset | None, plan: Plan, ways: _Ways, folder: Path
+) -> tuple[Trained, float | None]:
+    """Do what was planned; return the run that is kept, and its score."""
+    if plan.monitor == "folds":
+        fold, watched = training.subset(set(training.cases) - plan.held), training.subset(plan.held)
+        if ways.settings.refit:
+            return _on_a_fold_then_all(training, fold, watched, ways, folder)
+        training, val = fold, watched
+    watched_by = None if plan.monitor == "none" else val
+    trained = ways.finetune(training, watched_by, ways.settings, folder, plan.monitor)
+    if ways.fabric.global_rank == 0 and watched_by is not None:
+        _note(folder, _calibration(folder, watched_by, ways))
+    return trained, trained.score
+
+
+def _on_a_fold_then_all(
+    training: SliceDataset, fold: SliceDataset, watched: SliceDataset, ways: _Ways, folder: Path
+) -> tuple[Trained, float | None]:
+    """Find the number of steps on a fold, then take as many on all labelled slices.
+
+    The temperature is that of the fold's network too: nothing else was kept from the last one.
+    """
+    first = folder / FOLD
+    if not (ways.resume and _is_over(first)):
+        ways.finetune(fold, watched, ways.settings, first, "folds")
+    found = SavedNetwork.read(first)
+    told = (
+        "" if found.score is None else f" with a Dice of {found.score:.4f} on the cases held back"
+    )
+    ways.on_log(f"{found.steps} steps were best{told}: now as many on all labelled slices")
+    again = ways.settings.model_copy(update={"steps": found.steps, "patience": 0})
+    trained = ways.finetune(training, None, again, folder, "none")
+    if ways.fabric.global_rank == 0:
+        temperature = _calibration(first, watched, ways)
+        seconds = found.seconds + trained.seconds
+        _note(folder, temperature, monitor="folds", score=found.score, seconds=seconds)
+        trained = dataclasses.replace(trained, seconds=seconds)
+    return trained, found.score
+
+
+def _calibration(folder: Path, watched: SliceDataset, ways: _Ways) -> float:
+    """Return the temperature of a run's best weights, on slices that they were not taught by."""
+    network = SavedNetwork.read(folder).build(ways.settings.scan_name)
+    temperature = temperature_of(network.to(ways.fabric.device), watched, ways.fabric)
+    ways.on_log(f"calibrated by a temperature of {temperature:.3f} on {len(watched)} slices")
+    return temperature
+
+
+def _note(folder: Path, temperature: float, **changes: Any) -> None:  # noqa: ANN401
+    saved = SavedNetwork.read(folder)
+    dataclasses.replace(saved, temperature=temperature, **changes).write()
+
+
+def _is_over(folder: Path) -> bool:
+    return (folder / NETWORK).is_file() and SavedNetwork.read(folder).weight_hash is not None

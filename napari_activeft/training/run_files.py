@@ -1,0 +1,382 @@
+"""The folder of a run: which files it holds, how they are written whole, how they are read again.
+
+``network.json`` says what the network is, ``best.safetensors`` and ``last.safetensors`` hold
+averaged weights, ``resume.pt`` all that a stopped run needs to go on, ``curve.csv`` its course.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from napari_activeft.errors import UserError
+from napari_activeft.training.view import View
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_activeft.models.segmenter import Segmenter
+
+FORMAT = 1
+NETWORK, RESUME, CURVE = "network.json", "resume.pt", "curve.csv"
+GRADIENTS = "gradients.json"
+FOLD = "fold"  # the run that found the number of steps, inside the one that took them
+Which = Literal["best", "last"]
+
+
+@dataclass(frozen=True)
+class ClassName:
+    """One class of the project: its value in masks, 1 to 65534, and its name."""
+
+    value: int
+    name: str
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """What a network is, before and after it was trained.
+
+    Attributes
+    ----------
+    network
+        A name in `training.networks.NETWORKS`.
+    channels
+        Of its input, neighbouring slices included.
+    classes
+        In the order of its outputs; output 0 is the background.
+    view
+        How slices become its input.
+    """
+
+    network: str
+    channels: int
+    classes: tuple[ClassName, ...]
+    view: View
+
+    @property
+    def outputs(self) -> int:
+        """Classes and the background."""
+        return len(self.classes) + 1
+
+
+@dataclass(frozen=True)
+class SavedNetwork:
+    """A network that a run kept.
+
+    Attributes
+    ----------
+    spec
+        What it is.
+    folder, which
+        Where it lies, and whether its best or its last weights are meant.
+    seconds, steps
+        That the training took.
+    temperature
+        That its logits are divided by so that its probabilities are calibrated; None where that was
+        not measured.
+    monitor
+        What the best weights were chosen by: val, folds or none.
+    score
+        Mean foreground Dice there; None without a monitor.
+    settings
+        Of the training, as `TrainSettings` writes them.
+    weight_hash
+        Of the best weights; None while the run is not over.
+    """
+
+    spec: NetworkSpec
+    folder: Path
+    which: Which = "best"
+    seconds: float = 0.0
+    steps: int = 0
+    temperature: float | None = None
+    monitor: str = "none"
+    score: float | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    weight_hash: str | None = None
+
+    @classmethod
+    def read(cls, folder: Path, which: Which = "best") -> Self:
+        """Read what the folder of a run says of its network.
+
+        Raises
+        ------
+        UserError
+            If there is no run, or it was written by a newer program, or is damaged.
+        """
+        path = Path(folder) / NETWORK
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            if told["format"] != FORMAT:
+                raise UserError(
+                    f"{path} has format {told['format']}, but this program reads {FORMAT}: update "
+                    "napari-activeft"
+                )
+            return cls(
+                spec=spec_from_json(told),
+                folder=Path(folder),
+                which=which,
+                seconds=float(told["seconds"]),
+                steps=int(told["steps"]),
+                temperature=told["temperature"],
+                monitor=str(told["monitor"]),
+                score=told["score"],
+                settings=dict(told["settings"]),
+                weight_hash=told["weight_hash"],
+            )
+        except OSError as refusal:
+            raise UserError(
+                f"{folder} holds no network ({refusal.strerror}): name the folder of a run that "
+                "`napari-activeft train` wrote"
+            ) from refusal
+        except (ValueError, KeyError, TypeError) as refusal:
+            raise UserError(
+                f"{path} is damaged: restore it from a backup, or train again"
+            ) from refusal
+
+    @property
+    def view(self) -> View:
+        """How slices become the network's input."""
+        return self.spec.view
+
+    @property
+    def classes(self) -> tuple[ClassName, ...]:
+        """The classes in the order of the outputs; output 0 is the background."""
+        return self.spec.classes
+
+    @property
+    def weights_path(self) -> Path:
+        """The file of the weights."""
+        return weights_file(self.folder, self.which)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Read the weights, and see that they are those the run kept.
+
+        Raises
+        ------
+        UserError
+            If the file is missing, damaged, or another one.
+        """
+        from napari_activeft.models.checkpoint_files import (
+            CheckpointError,
+            load_checkpoint,
+            weight_hash,
+        )
+
+        try:
+            state = load_checkpoint(self.weights_path)
+        except CheckpointError as refusal:
+            raise UserError(str(refusal)) from refusal
+        known = self.weight_hash if self.which == "best" else None
+        if known is not None and weight_hash(state) != known:
+            raise UserError(
+                f"{self.weights_path} does not hold the weights that this run ended with: it was "
+                "replaced or changed, restore it or train again"
+            )
+        return state
+
+    def build(self, scan: str | None = None) -> Segmenter:
+        """Return the network in eval mode, with its weights, on the CPU.
+
+        Raises
+        ------
+        UserError
+            If the weights cannot be read or are those of another network.
+        """
+        from napari_activeft.training.networks import build_network
+
+        network = build_network(
+            self.spec.network, self.spec.channels, self.spec.outputs, scan=scan, seed=0
+        )
+        put_weights(network, self.weights(), str(self.weights_path), self.spec)
+        return network.eval()
+
+    def write(self) -> None:
+        """Write ``network.json``.
+
+        Raises
+        ------
+        UserError
+            If the disk refuses; an earlier file stays.
+        """
+        told = {
+            "format": FORMAT,
+            **spec_to_json(self.spec),
+            "seconds": round(self.seconds, 3),
+            "steps": self.steps,
+            "temperature": self.temperature,
+            "monitor": self.monitor,
+            "score": self.score,
+            "settings": dict(self.settings),
+            "weight_hash": self.weight_hash,
+        }
+        write_text(self.folder / NETWORK, json.dumps(told, indent=2) + "\n")
+
+
+def set_temperature(folder: Path, temperature: float | None) -> SavedNetwork:
+    """Note by what the logits of a run's network are divided, and return it."""
+    saved = dataclasses.replace(SavedNetwork.read(folder), temperature=temperature)
+    saved.write()
+    return saved
+
+
+def spec_to_json(spec: NetworkSpec) -> dict[str, Any]:
+    """Return what a network is, for JSON."""
+    return {
+        "network": spec.network,
+        "channels": spec.channels,
+        "classes": [dataclasses.asdict(each) for each in spec.classes],
+        "view": spec.view.to_json(),
+    }
+
+
+def spec_from_json(told: Mapping[str, Any]) -> NetworkSpec:
+    """Return what `spec_to_json` wrote."""
+    return NetworkSpec(
+        network=str(told["network"]),
+        channels=int(told["channels"]),
+        classes=tuple(ClassName(int(c["value"]), str(c["name"])) for c in told["classes"]),
+        view=View.from_json(told["view"]),
+    )
+
+
+def put_weights(
+    network: Segmenter, state: Mapping[str, Tensor], named: str, spec: NetworkSpec
+) -> None:
+    """Put weights into a network, all of them or none.
+
+    Parameters
+    ----------
+    named
+        Where they come from, for the message.
+
+    Raises
+    ------
+    UserError
+        If they are those of another network.
+    """
+    wanted = network.state_dict()
+    missing = [key for key in wanted if key not in state]
+    left_over = [key for key in state if key not in wanted]
+    misshapen = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
+    if missing or left_over or misshapen:
+        odd = [*missing, *left_over, *misshapen][0]
+        raise UserError(
+            f"{named} holds the weights of another network than {spec.network} with "
+            f"{spec.channels} input channels and {spec.outputs} outputs ({len(missing)} missing, "
+            f"{len(left_over)} left over, {len(misshapen)} of another shape, such as {odd}): take "
+            "the file that belongs to it, or start from other weights"
+        )
+    network.load_state_dict(dict(state), strict=True)
+
+
+def weights_file(folder: Path, which: Which) -> Path:
+    """Return where a run's weights lie."""
+    return Path(folder) / f"{which}.safetensors"
+
+
+def write_weights(folder: Path, which: Which, state: Mapping[str, Tensor]) -> None:
+    """Write weights whole or not at all; the earlier file stays if the disk refuses."""
+    from napari_activeft.models.checkpoint_files import CheckpointError, save_safetensors
+
+    def save(part: Path) -> None:
+        try:
+            save_safetensors(state, part)
+        except CheckpointError as refusal:
+            raise OSError(str(refusal.__cause__ or refusal)) from refusal
+
+    write_whole(weights_file(folder, which), save)
+
+
+def write_resume(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write what a stopped run needs to go on, whole or not at all."""
+    import torch
+
+    write_whole(Path(folder) / RESUME, lambda part: torch.save(dict(content), part))
+
+
+def read_resume(folder: Path) -> dict[str, Any]:
+    """Read what a stopped run needs to go on.
+
+    Raises
+    ------
+    UserError
+        If there is nothing to go on from, or it is damaged.
+    """
+    import torch
+
+    path = Path(folder) / RESUME
+    if not path.is_file():
+        raise UserError(f"{folder} holds no run that was stopped: start one without --resume")
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as refusal:  # a damaged pickle raises whatever its bytes happen to mean
+        raise UserError(
+            f"{path} is damaged: start the run again without --resume, its weights so far are in "
+            "last.safetensors"
+        ) from refusal
+    return content
+
+
+def write_curve(folder: Path, rows: Sequence[Mapping[str, float | int | None]]) -> None:
+    """Write the course of a run as a table, one line a step that was noted."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    made = io.StringIO()
+    table = csv.DictWriter(made, names, lineterminator="\n", restval="")
+    table.writeheader()
+    table.writerows({k: "" if v is None else v for k, v in row.items()} for row in rows)
+    write_text(Path(folder) / CURVE, made.getvalue())
+
+
+def read_curve(folder: Path) -> list[dict[str, float | None]]:
+    """Read the course of a run; empty where there is none."""
+    path = Path(folder) / CURVE
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [
+            {name: float(text) if text else None for name, text in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file under another name, force it onto the disk, then give it its own.
+
+    Parameters
+    ----------
+    write
+        Writes the file that it is given.
+
+    Raises
+    ------
+    UserError
+        If the disk refuses; the earlier file stays.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(part)
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, RuntimeError) as refusal:  # torch tells of a full disk by a RuntimeError
+        reason = getattr(refusal, "strerror", None) or str(refusal)
+        raise UserError(
+            f"{path} cannot be written ({reason}): the one before it stays, make room on the disk "
+            "and go on with `napari-activeft train --resume`"
+        ) from refusal
+    finally:
+        part.unlink(missing_ok=True)

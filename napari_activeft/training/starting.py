@@ -1,0 +1,113 @@
+"""Where the weights of a run come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_activeft.errors import UserError
+from napari_activeft.kept_weights import file_of
+from napari_activeft.models.checkpoint_files import CheckpointError
+from napari_activeft.models.encoder_start import load_encoder
+from napari_activeft.settings.learning import AUTO, ENCODER, RUN
+from napari_activeft.taken_weights import encoder_names
+from napari_activeft.training.networks import PlainUNet
+from napari_activeft.training.run_files import NetworkSpec, SavedNetwork, put_weights
+from napari_activeft.weights import weights_path
+
+if TYPE_CHECKING:
+    from napari_activeft.models.segmenter import Segmenter
+    from napari_activeft.settings import TrainSettings
+
+RunFolder = Callable[[int], Path]
+_RANDOM = "starts from random weights"
+
+
+def starter(
+    settings: TrainSettings, spec: NetworkSpec, run_folder: RunFolder
+) -> Callable[[Segmenter], str]:
+    """Return what puts the first weights into a fresh network and says so.
+
+    Parameters
+    ----------
+    run_folder
+        Gives the folder of a run of this project.
+
+    Returns
+    -------
+    start
+        Raises `UserError` where the weights do not fit.
+    """
+    asked = "random" if settings.learns == "scratch" else settings.start
+    if asked.startswith(RUN):
+        number = int(asked.removeprefix(RUN))
+        return lambda network: _from_run(network, spec, number, run_folder(number))
+    if asked.startswith(ENCODER):
+        named = asked.removeprefix(ENCODER)
+        return lambda network: _from_encoder(network, named)
+    if asked == AUTO:
+        return lambda network: _from_what_is_kept(network) or _warned(settings)
+    return lambda _: _warned(settings)
+
+
+def _warned(settings: TrainSettings) -> str:
+    """Say that nothing was loaded, and what that means where the encoder does not learn."""
+    if settings.learns in ("decoder", "lora"):
+        return (
+            f"{_RANDOM}, and learns={settings.learns} leaves the encoder so: give it weights by "
+            "start=encoder:NAME or start=run:N"
+        )
+    return _RANDOM
+
+
+def _from_encoder(network: Segmenter, named: str) -> str:
+    path = Path(named) if Path(named).is_file() else weights_path(named)
+    if isinstance(network, PlainUNet):
+        raise UserError(
+            f"the encoder weights {named} were given to a U-Net of MONAI, which has another "
+            "encoder: take one of our networks, or start=random"
+        )
+    try:
+        started = load_encoder(network, path)
+    except CheckpointError as refusal:
+        raise UserError(f"the encoder cannot start from {named}: {refusal}") from refusal
+    return f"starts from {named}: {len(started.taken)} weights of the encoder"
+
+
+def _from_what_is_kept(network: Segmenter) -> str | None:
+    """Start from the first kept weights that fit; None where none do."""
+    if isinstance(network, PlainUNet):
+        return None
+    for name in encoder_names():
+        if not file_of(name).is_file():
+            continue
+        try:
+            started = load_encoder(network, file_of(name))
+        except CheckpointError:  # another size or generation
+            continue
+        return f"starts from the kept weights {name}: {len(started.taken)} weights of the encoder"
+    return None
+
+
+def _from_run(network: Segmenter, spec: NetworkSpec, number: int, folder: Path) -> str:
+    saved = SavedNetwork.read(folder)
+    before = saved.spec
+    if before.classes != spec.classes:
+        raise UserError(
+            f"run {number} learnt the classes {_listed(before)}, and the project has "
+            f"{_listed(spec)} now: start from random weights or from an encoder"
+        )
+    if (before.network, before.channels) != (spec.network, spec.channels):
+        raise UserError(
+            f"run {number} trained {before.network} with {before.channels} input channels, and "
+            f"{spec.network} with {spec.channels} is to be trained: name the same network and "
+            "context, or start from random weights"
+        )
+    put_weights(network, saved.weights(), str(saved.weights_path), spec)
+    other = "" if before.view == spec.view else ", which saw slices at another scale or size"
+    return f"starts from run {number}{other}"
+
+
+def _listed(spec: NetworkSpec) -> str:
+    return ", ".join(f"{one.value}={one.name}" for one in spec.classes) or "none"

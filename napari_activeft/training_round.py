@@ -1,0 +1,320 @@
+"""`train`: the accepted masks of a project become a run, in its store and in a folder.
+
+The run is in the store from its first moment, so that a killed one is seen and can be resumed; its
+log is ``log.txt`` in the folder, beside what `training.run_files` names.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_activeft.annotation_db import RunRecord
+from napari_activeft.errors import Cancelled, OnProgress, UserError, no_progress
+from napari_activeft.extras import need_compute
+from napari_activeft.project import Project
+from napari_activeft.reports.training_page import write_training_page
+from napari_activeft.results.training import TrainResult
+from napari_activeft.settings import TrainSettings
+from napari_activeft.trained_runs import run_folder
+from napari_activeft.training.progress import Progress, Watcher
+from napari_activeft.training.run_files import (
+    ClassName,
+    NetworkSpec,
+    SavedNetwork,
+    read_curve,
+    spec_to_json,
+    weights_file,
+)
+from napari_activeft.training.view import View, fit_view
+from napari_activeft.training_data import class_values, labelled_volumes, stacks
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from napari_activeft.training.dataset import LabelledVolume, SliceDataset
+    from napari_activeft.training.fitting import Fitted
+
+LOG, PAGE, LOCK = "log.txt", "report.html", ".running"
+_SPEC = "spec"
+
+
+@dataclass(frozen=True)
+class _Order:
+    """A run that is to be done, or to go on.
+
+    Attributes
+    ----------
+    number
+        Of the run in the store.
+    """
+
+    number: int
+    folder: Path
+    spec: NetworkSpec
+    settings: TrainSettings
+    resume: bool
+
+
+def train_run(
+    project: Project, settings: TrainSettings, on_progress: OnProgress = no_progress
+) -> TrainResult:
+    """Train a network on the accepted masks of the pool, or go on with a run that was stopped.
+
+    Parameters
+    ----------
+    on_progress
+        Called with (steps done, steps). A `Watcher` also gets loss, Dice and the log. Where it
+        raises `Cancelled` the run is kept as far as it came, to be resumed.
+
+    Raises
+    ------
+    UserError
+        If there is no accepted mask, or the run cannot go on; what was kept stays.
+    """
+    need_compute("training")
+    stopped = _stopped_run(project) if settings.resume else None
+    if stopped is not None:
+        settings = _settings_of(stopped)
+    pool, val = _labelled(project)
+    from napari_activeft.training.launching import launch
+
+    fabric = launch(settings)
+    order = _order(project, settings, stopped, pool, fabric)
+    with _sole_process(order.folder, fabric), _closing(project, order.number, fabric):
+        fitted, training = _fit(project, order, pool, val, fabric, on_progress)
+        if fabric.global_rank == 0:
+            _note(project, order, fitted, training)
+    return _result(order, fitted, training, fabric)
+
+
+def _labelled(project: Project) -> tuple[list[LabelledVolume], list[LabelledVolume]]:
+    """Return the labelled volumes of pool and val."""
+    pool = labelled_volumes(project, ("pool",))
+    if not pool:
+        raise UserError(
+            "no slice of the pool has an accepted mask, and a network learns from these: label "
+            "slices (`napari-activeft next`, then `submit`) or take label maps in "
+            "(`napari-activeft import-labels`), then train again"
+        )
+    return pool, labelled_volumes(project, ("val",))
+
+
+def _stopped_run(project: Project) -> RunRecord:
+    """Return the newest run that did not get to its end."""
+    runs = [run for run in project.store.runs() if run.state != "done" and _SPEC in run.settings]
+    if not runs:
+        raise UserError(
+            "--resume was given, but no run of this project was stopped: leave it out to start one"
+        )
+    return runs[-1]
+
+
+def _settings_of(run: RunRecord) -> TrainSettings:
+    known = {
+        name: run.settings[name] for name in TrainSettings.model_fields if name in run.settings
+    }
+    return TrainSettings.model_validate(known)
+
+
+def _order(
+    project: Project,
+    settings: TrainSettings,
+    stopped: RunRecord | None,
+    pool: list[LabelledVolume],
+    fabric: Fabric,
+) -> _Order:
+    """Enter the run into the store, or find it there; all processes get the same number."""
+    if stopped is None:
+        view = fit_view(
+            _of_the_pool(project) or pool,
+            pixel_mm=settings.pixel_mm,
+            size=settings.size,
+            context=settings.context,
+        )
+    else:
+        view = View.from_json(stopped.settings[_SPEC]["view"])
+    spec = NetworkSpec(settings.network, view.input_channels, _classes(project), view)
+    number = 0
+    if fabric.global_rank == 0:
+        number = _new_run(project, settings, spec) if stopped is None else stopped.run_id
+        project.store.update_run(number, state="running")
+    number = fabric.broadcast(number)
+    return _Order(number, run_folder(project, number), spec, settings, stopped is not None)
+
+
+def _of_the_pool(project: Project) -> list[LabelledVolume]:
+    """Return all volumes of the pool: rounds that follow look at slices in the same way."""
+    return stacks(project, [one for one in project.store.volumes() if one.split == "pool"])
+
+
+def _classes(project: Project) -> tuple[ClassName, ...]:
+    names = {record.value: record.name for record in project.store.classes()}
+    return tuple(ClassName(value, names[value]) for value in class_values(project))
+
+
+def _new_run(project: Project, settings: TrainSettings, spec: NetworkSpec) -> int:
+    """See that the network can be had, then enter a run; return its number."""
+    from napari_activeft.training.networks import check_network
+
+    check_network(settings.network)
+    rounds = project.store.rounds()
+    number = max((run.run_id for run in project.store.runs()), default=0) + 1
+    told = {**settings.model_dump(mode="json"), _SPEC: spec_to_json(spec)}
+    record = project.store.add_run(
+        f"run-{number:03d}",
+        told,
+        project.actor,
+        round_number=rounds[-1].number if rounds else None,
+    )
+    return record.run_id
+
+
+def _fit(
+    project: Project,
+    order: _Order,
+    pool: list[LabelledVolume],
+    val: list[LabelledVolume],
+    fabric: Fabric,
+    on_progress: OnProgress,
+) -> tuple[Fitted, SliceDataset]:
+    from napari_activeft.training.dataset import SliceDataset
+    from napari_activeft.training.fitting import fit
+    from napari_activeft.training.starting import starter
+
+    values, view, settings = (
+        [one.value for one in order.spec.classes],
+        order.spec.view,
+        order.settings,
+    )
+    training = SliceDataset(pool, view, values, training=True)
+    watching = SliceDataset(val, view, values, training=False) if val else None
+    watcher = on_progress if isinstance(on_progress, Watcher) else None
+
+    def course(progress: Progress) -> None:
+        if watcher is not None:
+            watcher.course(progress)
+        on_progress(progress.step, progress.steps)
+
+    def log(sentence: str) -> None:
+        _append(order.folder / LOG, sentence)
+        if watcher is not None:
+            watcher.say(sentence)
+
+    fitted = fit(
+        training,
+        watching,
+        order.spec,
+        settings,
+        order.folder,
+        start=starter(settings, order.spec, lambda number: run_folder(project, number)),
+        resume=order.resume,
+        fabric=fabric,
+        on_progress=course,
+        on_log=log,
+    )
+    return fitted, training
+
+
+def _append(path: Path, sentence: str) -> None:
+    """Add a line to a log, with the time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {sentence}\n")
+
+
+@contextmanager
+def _sole_process(folder: Path, fabric: Fabric) -> Iterator[None]:
+    """Keep a second program from working in the folder of a run."""
+    if fabric.global_rank != 0:
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"the run in {folder} is being trained by another process just now: wait for it, or "
+            "stop it first"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _closing(project: Project, number: int, fabric: Fabric) -> Iterator[None]:
+    """Note in the store how a run ended where it did not get to its end."""
+    try:
+        yield
+    except BaseException as reason:
+        if fabric.global_rank == 0:
+            stopped = isinstance(reason, (Cancelled, KeyboardInterrupt))
+            told = "it was stopped" if stopped else " ".join(str(reason).split())
+            state = "cancelled" if stopped else "failed"
+            project.store.end_run(number, state, metrics={"reason": told})
+        raise
+
+
+def _note(project: Project, order: _Order, fitted: Fitted, training: SliceDataset) -> None:
+    """Write the page, and what came out into the store."""
+    saved = SavedNetwork.read(order.folder)
+    write_training_page(order.folder, order.folder / PAGE, fitted.notes)
+    balance = training.balance()
+    metrics: dict[str, Any] = {
+        "monitor": fitted.monitor,
+        "score": fitted.score,
+        "temperature": saved.temperature,
+        "steps": fitted.trained.best_step,
+        "seconds": fitted.trained.seconds,
+        "slices": balance.slices,
+        "cases": balance.cases,
+        "pixels": {str(share.value): share.pixels for share in balance.classes},
+        "learnt": fitted.trained.learnt,
+        "weights": fitted.trained.weights,
+        "weight_hash": saved.weight_hash,
+        "notes": list(fitted.notes),
+    }
+    checkpoint = weights_file(order.folder, "best").relative_to(project.folder).as_posix()
+    project.store.end_run(order.number, "done", metrics=metrics, checkpoint=checkpoint)
+
+
+def _result(order: _Order, fitted: Fitted, training: SliceDataset, fabric: Fabric) -> TrainResult:
+    from napari_activeft.training.launching import number_type
+
+    fabric.barrier()  # until the first process has written all files
+    trained, saved = fitted.trained, SavedNetwork.read(order.folder)
+    return TrainResult(
+        run=order.number,
+        folder=order.folder,
+        network=order.spec.network,
+        learns=order.settings.learns,
+        slices=len(training),
+        cases=len(training.cases),
+        steps=trained.best_step,
+        monitor=fitted.monitor,
+        score=fitted.score,
+        temperature=saved.temperature,
+        seconds=trained.seconds,
+        seconds_per_step=_seconds_per_step(order.folder),
+        learnt=trained.learnt,
+        weights=trained.weights,
+        device=str(fabric.device),
+        precision=number_type(order.settings, fabric.device),
+        notes=fitted.notes,
+        page=order.folder / PAGE,
+    )
+
+
+def _seconds_per_step(folder: Path) -> float:
+    """Return what a step took in the run that is kept, measurements and checkpoints included."""
+    rows = read_curve(folder)
+    return (rows[-1]["seconds"] or 0.0) / len(rows) if rows else 0.0

@@ -1,0 +1,162 @@
+"""The verb `train`, from the command line: a run in the store, its folder, what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from pagereading import read_page, see_self_contained  # noqa: E402
+
+from napari_activeft import training_round, workflow  # noqa: E402
+from napari_activeft.errors import Cancelled, UserError  # noqa: E402
+from napari_activeft.project import Project  # noqa: E402
+from napari_activeft.settings import ImportSettings, TrainSettings  # noqa: E402
+from napari_activeft.training.run_files import SavedNetwork  # noqa: E402
+
+QUICK = ("--steps", "3", "--batch", "2", "--device", "cpu", "--precision", "float32")
+SETTINGS = TrainSettings(
+    network="vm_unet_nano", steps=4, batch=2, device="cpu", precision="float32", monitor="none"
+)
+
+
+@pytest.fixture(autouse=True)
+def _empty_weight_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_ACTIVEFT_WEIGHTS", str(tmp_path / "weights"))
+
+
+@pytest.fixture
+def labelled(project):
+    """A project of three cases, all slices labelled."""
+    workflow.import_labels(project, ImportSettings())
+    return project
+
+
+def test_a_run_is_trained_kept_and_told_of(labelled, command_line):
+    told = command_line.json("train", "--network", "vm_unet_nano", *QUICK, "--set", "check-every=1")
+
+    assert (told["run"], told["monitor"], told["slices"], told["cases"]) == (1, "folds", 12, 3)
+    folder = Path(told["folder"])
+    assert folder == command_line.project / "runs" / "run-001"
+    saved = SavedNetwork.read(folder)
+    assert [one.name for one in saved.classes] == ["bright", "corner"]
+    assert saved.temperature == told["temperature"] > 0
+    saved.build()
+    (record,) = labelled.store.runs()
+    assert (record.state, record.name) == ("done", "run-001")
+    assert (labelled.folder / record.checkpoint).is_file()
+    assert record.metrics["score"] == saved.score
+    assert sum(record.metrics["pixels"].values()) == 12 * 9 * 11
+    log = (folder / "log.txt").read_text()
+    assert "12 slices of 3 cases: background" in log
+    assert "starts from random weights" in log
+
+
+def test_the_report_is_a_page_that_stands_alone(labelled):
+    settings = SETTINGS.model_copy(update={"learns": "freeze_low_gradient", "probe_steps": 2})
+    result = workflow.train(labelled, settings)
+
+    page = result.page.read_text()
+    assert "Which layers were pulled" in page
+    assert page.count("<polyline") >= 3
+    layers = json.loads((result.folder / "gradients.json").read_text())
+    assert page.count("<rect x=") == len(layers)
+    assert read_page(page)
+    see_self_contained(page)
+
+
+def test_without_accepted_masks_the_way_to_them_is_told(project, command_line):
+    assert "no slice of the pool has an accepted mask" in command_line.refusal("train", *QUICK)
+    assert project.store.runs() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "code"),
+    [
+        (("--network", "vmunet_nano"), "no network is called", 1),
+        (("--start", "run:7"), "holds no network", 1),
+        (("--start", "what"), "write random", 2),
+        (("--device", "cuda:9"), "the device 'cuda:9' was asked", 1),
+        (("--devices", "2"), "torchrun", 1),
+        (("--precision", "float16"), "float16 was asked on cpu", 1),
+        (("--resume",), "no run of this project was stopped", 1),
+        (("--steps", "0"), "--steps", 2),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(labelled, command_line, arguments, words, code):
+    given = dict(zip(QUICK[::2], QUICK[1::2], strict=True))
+    if len(arguments) == 2:
+        given[arguments[0]] = arguments[1]
+        arguments = ()
+    quick = [word for pair in given.items() for word in pair]
+    result = command_line("train", *quick, *arguments, "--set", "monitor=none", code=code)
+
+    assert words in result.stderr.splitlines()[-1]
+    assert not [run for run in labelled.store.runs() if run.state in ("done", "running")]
+
+
+def test_a_stopped_run_is_resumed_by_its_own_settings(labelled, command_line, monkeypatch):
+    def stop(done, total):
+        if done == 2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        workflow.train(labelled, SETTINGS, stop)
+    assert labelled.store.run(1).state == "cancelled"
+    whole = workflow.train(labelled, SETTINGS)
+
+    told = command_line.json("train", "--resume")
+
+    assert (told["run"], told["steps"], told["network"]) == (1, 4, "vm_unet_nano")
+    hashes = [SavedNetwork.read(Path(f)).weight_hash for f in (told["folder"], whole.folder)]
+    assert hashes[0] == hashes[1]
+    assert labelled.store.run(1).state == "done"
+
+
+def test_ctrl_c_tells_how_to_go_on(labelled, command_line, monkeypatch):
+    def stopped(*_):
+        raise Cancelled
+
+    monkeypatch.setattr(workflow, "train_run", stopped)
+
+    assert "train --resume" in command_line.refusal("train", *QUICK)
+
+
+def test_a_failed_run_is_noted_with_its_reason(labelled, monkeypatch):
+    def fail(*_, **__):
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr("napari_activeft.training.fitting.fit", fail)
+    with pytest.raises(UserError):
+        workflow.train(labelled, SETTINGS)
+
+    record = labelled.store.run(1)
+    assert (record.state, record.metrics["reason"]) == ("failed", "the disk is full")
+
+
+def test_two_programs_do_not_train_one_run(labelled):
+    from filelock import FileLock
+
+    folder = labelled.folder / "runs" / "run-001"
+    folder.mkdir(parents=True)
+    with FileLock(folder / training_round.LOCK), pytest.raises(UserError, match="another process"):
+        workflow.train(labelled, SETTINGS)
+
+
+def test_the_next_round_starts_from_the_run_before(labelled):
+    workflow.train(labelled, SETTINGS)
+    told = workflow.train(labelled, SETTINGS.model_copy(update={"start": "run:1"}))
+
+    assert told.run == 2
+    assert any("starts from run 1" in note for note in told.notes)
+
+
+def test_a_run_needs_the_classes_of_the_run_it_starts_from(labelled):
+    workflow.train(labelled, SETTINGS)
+    with Project.open(labelled.folder) as project:
+        workflow.classes(project, ["3=third"])
+        with pytest.raises(UserError, match="learnt the classes 1=bright, 2=corner"):
+            workflow.train(project, SETTINGS.model_copy(update={"start": "run:1"}))
