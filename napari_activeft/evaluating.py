@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from napari_activeft.errors import OnProgress, Problem, UserError, no_progress
 from napari_activeft.evaluation_pictures import Gallery
 from napari_activeft.evaluation_sources import (
     FolderPredictions,
+    OnSlice,
     Predictions,
     RunPredictions,
     Truths,
@@ -81,24 +83,17 @@ def evaluate_predictions(
     need_compute("evaluating")
     classes = class_values(project)
     volumes = chosen_volumes(project, (settings.split,), ())
-    run = None
-    predictions: Predictions
-    if settings.predictions is not None:
-        predictions = FolderPredictions(project, settings.predictions)
-    else:
-        run = chosen_runs(project, [settings.run] if settings.run else [])[0].run_id
-        predictions = RunPredictions(project, run, settings)
+    source, predictions = _predictions(project, settings)
     truths, gallery = Truths(project, settings), Gallery(project)
-    work = _Work(settings, classes, truths, predictions, gallery)
-    made = work.run(volumes, on_progress)
+    made = _Work(settings, classes, truths, predictions, gallery).run(volumes, on_progress)
     _see_something(made, settings)
-    report = _Report(project, settings, run, made)
+    report = _Report(project, settings, source, made)
     notes = (*_on_choice(made, settings), *truths.notes(), *predictions.notes())
     folder = report.write(notes, gallery)
-    if run is not None:
-        project.store.update_run(run, metrics={f"evaluation_{settings.split}": report.kept()})
+    if isinstance(source, int):
+        project.store.update_run(source, metrics={f"evaluation_{settings.split}": report.kept()})
     return EvaluateResult(
-        run=run,
+        run=source if isinstance(source, int) else None,
         split=settings.split,
         truth=settings.truth,
         cases=len({row.case for row in made.slices}),
@@ -111,6 +106,14 @@ def evaluate_predictions(
         notes=notes,
         problems=made.problems,
     )
+
+
+def _predictions(project: Project, settings: EvaluateSettings) -> tuple[int | Path, Predictions]:
+    """Return the number of the run or the folder that is measured, and its predictions."""
+    if settings.predictions is not None:
+        return settings.predictions, FolderPredictions(project, settings.predictions)
+    run = chosen_runs(project, [settings.run] if settings.run else [])[0].run_id
+    return run, RunPredictions(project, run, settings)
 
 
 class _Work:
@@ -146,7 +149,7 @@ class _Work:
             on_progress(before, total)
         return made
 
-    def _measure(self, volume: VolumeRecord, made: Measurements, on_slice: Any) -> None:  # noqa: ANN401
+    def _measure(self, volume: VolumeRecord, made: Measurements, on_slice: OnSlice) -> None:
         truth = self._truths.of(volume)
         if not truth:
             made.without_truth += 1
@@ -227,9 +230,9 @@ class _Report:
     """The tables of an evaluation, and the files that hold them."""
 
     def __init__(
-        self, project: Project, settings: EvaluateSettings, run: int | None, made: Measurements
+        self, project: Project, settings: EvaluateSettings, source: int | Path, made: Measurements
     ) -> None:
-        self._project, self._settings, self._run, self._made = project, settings, run, made
+        self._project, self._settings, self._source, self._made = project, settings, source, made
         self.class_names = {one.value: one.name for one in project.store.classes()}
         self.slices: Summaries = summaries(made.slices, seed=settings.seed)
         self.main = summaries(made.volumes, seed=settings.seed) if made.volumes else self.slices
@@ -265,10 +268,9 @@ class _Report:
 
     def _name(self) -> str:
         """Return what tells these predictions from others."""
-        if self._run is not None:
-            return f"run-{self._run:03d}"
-        assert self._settings.predictions is not None  # noqa: S101 - for the type alone
-        name = self._settings.predictions.resolve().name or "folder"
+        if isinstance(self._source, int):
+            return f"run-{self._source:03d}"
+        name = self._source.resolve().name or "folder"
         return safe_file_names([name])[name]
 
     def _suffix(self) -> str:
@@ -279,8 +281,7 @@ class _Report:
         return {
             "format": FORMAT,
             "version": __version__,
-            "run": self._run,
-            "predictions": None if settings.predictions is None else str(settings.predictions),
+            "predictions": str(settings.predictions) if settings.predictions else self._name(),
             "split": settings.split,
             "truth": settings.truth,
             "absent_as_zero": settings.absent_as_zero,
@@ -296,7 +297,8 @@ class _Report:
         from napari_activeft.reports.evaluation_page import EvaluationPage, evaluation_page
 
         made, settings = self._made, self._settings
-        whose = self._name() if self._run is None else f"run {self._run}"
+        run = isinstance(self._source, int)
+        whose = f"run {self._source}" if run else f"the folder {self._name()}"
         against = "accepted masks" if settings.truth == "masks" else "the label maps of the data"
         return evaluation_page(
             EvaluationPage(
@@ -318,11 +320,9 @@ class _Report:
 
     def _command(self) -> str:
         """Return what to type to measure so again."""
-        import shlex
-
         settings = self._settings
         parts = ["napari-activeft", "evaluate"]
-        parts += ["--run", str(self._run)] if self._run is not None else []
+        parts += ["--run", str(self._source)] if isinstance(self._source, int) else []
         for name in ("predictions", "split", "truth", "unlabelled", "seed", "tta", "out"):
             value = getattr(settings, name)
             if value != type(settings).model_fields[name].default:

@@ -20,6 +20,7 @@ from napari_activeft.extras import need_compute
 from napari_activeft.geometry import Geometry
 from napari_activeft.label_maps import with_unlabelled
 from napari_activeft.pool import take_slice
+from napari_activeft.predicting import _augmentation
 from napari_activeft.prediction.predictor import Predictor
 from napari_activeft.prediction.stacking import stacked
 from napari_activeft.project import Project
@@ -169,8 +170,10 @@ class RunPredictions:
     @cached_property
     def _predictor(self) -> Predictor:
         need_compute("predicting")
-        saved, _ = calibrated(self._project, self._saved, self._settings.device)
-        return Predictor.load(saved, device=self._settings.device, tta=self._settings.tta)
+        settings = self._settings
+        saved, _ = calibrated(self._project, self._saved, settings.device)
+        tta = _augmentation([saved]) if settings.tta == "auto" else settings.tta
+        return Predictor.load(saved, device=settings.device, tta=tta)
 
 
 class FolderPredictions:

@@ -182,17 +182,11 @@ def _fit(
     fabric: Fabric,
     on_progress: OnProgress,
 ) -> tuple[Fitted, SliceDataset]:
-    from napari_activeft.training.dataset import SliceDataset
     from napari_activeft.training.fitting import fit
     from napari_activeft.training.starting import starter
 
-    values, view, settings = (
-        [one.value for one in order.spec.classes],
-        order.spec.view,
-        order.settings,
-    )
-    training = SliceDataset(pool, view, values, training=True)
-    watching = SliceDataset(val, view, values, training=False) if val else None
+    settings = order.settings
+    training, watching = _slices(order.spec, pool, val)
     watcher = on_progress if isinstance(on_progress, Watcher) else None
 
     def course(progress: Progress) -> None:
@@ -218,6 +212,17 @@ def _fit(
         on_log=log,
     )
     return fitted, training
+
+
+def _slices(
+    spec: NetworkSpec, pool: list[LabelledVolume], val: list[LabelledVolume]
+) -> tuple[SliceDataset, SliceDataset | None]:
+    """Return what is learnt from, and the labelled slices of val; None without any."""
+    from napari_activeft.training.dataset import SliceDataset
+
+    values = [one.value for one in spec.classes]
+    watching = SliceDataset(val, spec.view, values, training=False) if val else None
+    return SliceDataset(pool, spec.view, values, training=True), watching
 
 
 def _append(path: Path, sentence: str) -> None:

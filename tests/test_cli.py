@@ -32,7 +32,8 @@ def test_the_verbs_stand_in_the_order_of_the_work():
     verbs = [command.name for command in cli.app.registered_commands]
     assert verbs == [
         *("init", "add", "classes", "embed", "select", "compare", "next", "submit"),
-        *("import-labels", "export", "info", "doctor"),
+        *("import-labels", "train", "predict", "accept", "reject", "approve"),
+        *("evaluate", "export", "info", "doctor"),
     ]
 
 
@@ -160,7 +161,7 @@ def test_refusals_are_one_line_on_standard_error(cli_project, images, tmp_path, 
         (["select", "--budget", "0.001"], "rounds to no slice"),
         (["select", "--selector", "best"], "not known"),
         (["select", "--budget", "2"], "run `napari-activeft embed`"),
-        (["select", "--budget", "2", "--selector", "entropy"], "needs scores"),
+        (["select", "--budget", "2", "--selector", "entropy"], "needs the uncertainty"),
         (["submit", "--ticket", missing, "--empty"], "cannot be read"),
         (["submit", "--ticket", tmp_path / "t.json", "--empty"], "is no ticket"),
         (["export"], "accepted mask"),

@@ -25,8 +25,8 @@ from napari_activeft.training.metrics import (
     TOGETHER,
     compare_volume,
     measure,
-    surface_distances,
 )
+from napari_activeft.training.surfaces import surface_distances
 from napari_activeft.voxels import UNLABELLED
 
 # MONAI 1.6 warns of what it calls itself.

@@ -46,7 +46,7 @@ def evaluate(
         typer.Option(metavar="DIR", help="Else reports/evaluation-run-001 in the project."),
     ] = default(EvaluateSettings, "out"),
     tta: Annotated[
-        str, typer.Option(help="Of what is not predicted yet: none, flips or full.")
+        str, typer.Option(help="Of what is not predicted yet: auto, none, flips or full.")
     ] = default(EvaluateSettings, "tta"),
     device: Annotated[
         str, typer.Option(help="Of what is not predicted yet: auto, cpu, cuda, cuda:1 or mps.")

@@ -27,6 +27,7 @@ _STYLE = (
 td.n small{display:block;line-height:1.4}
 details{margin-top:12px}
 summary{cursor:pointer;color:var(--soft);font-size:14px}
+@media(max-width:820px){.scroll>svg{min-width:560px}}
 pre{background:var(--page);border:1px solid var(--line);border-radius:8px;padding:10px 12px;
 margin:0 0 14px;white-space:pre-wrap;overflow-wrap:anywhere}
 dl{margin:0;max-width:75ch;font-size:14px}

@@ -47,7 +47,7 @@ class EvaluateSettings(Settings):
     absent_as_zero: bool = False
     seed: int = Field(default=0, ge=0)
     out: Path | None = None
-    tta: Augmentation = "flips"
+    tta: Augmentation = "auto"
     device: Name = "auto"
 
     @model_validator(mode="after")

@@ -10,7 +10,11 @@ from napari_activeft.results import EvaluateResult
 from napari_activeft.screen import counted, list_problems, new_table, out, tables
 from napari_activeft.terminal.showing import show
 
-_COLUMNS = (("dice", "Dice", 3), ("hd95_mm", "HD95 mm", 2), ("volume_error_ml", "volume error ml", 2))
+_COLUMNS = (
+    ("dice", "Dice", 3),
+    ("hd95_mm", "HD95 mm", 2),
+    ("volume_error_ml", "volume error ml", 2),
+)
 
 
 @show.register

@@ -46,6 +46,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_activeft.training.surfaces import surface_distances
 from napari_activeft.voxels import LABEL_LIMIT, UNLABELLED
 
 Measured = dict[int, dict[str, float]]
@@ -319,53 +320,6 @@ def _shapes(
     return figures
 
 
-def surface_distances(
-    one: NDArray[np.bool_], other: NDArray[np.bool_], spacing: Sequence[float] | NDArray[Any]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return how far each surface voxel of one mask is from the other's surface, both ways.
-
-    The distances are in no order.
-
-    Parameters
-    ----------
-    one, other
-        Masks of one shape, of up to three axes, neither empty; around them lies nothing.
-    spacing
-        Millimetres per voxel along each axis.
-    """
-    if one.ndim == 0:  # one voxel in all, in both
-        return np.zeros(1), np.zeros(1)
-    first, second = _surface(one), _surface(other)
-    return _nearest(first, second, spacing), _nearest(second, first, spacing)
-
-
-def _surface(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the voxels that share a face with one outside."""
-    from scipy.ndimage import binary_erosion
-
-    surface: NDArray[np.bool_] = mask & ~binary_erosion(mask)
-    return surface
-
-
-def _nearest(
-    here: NDArray[np.bool_], there: NDArray[np.bool_], spacing: Sequence[float] | NDArray[Any]
-) -> NDArray[np.float64]:
-    """Return the distance of each voxel of one surface to the nearest of another, in mm.
-
-    By a tree of surface points and not a distance map: a large organ would need gigabytes for it.
-    """
-    from scipy.spatial import cKDTree
-
-    apart = here & ~there
-    distances = np.zeros(np.count_nonzero(here))
-    if apart.any():  # voxels of both are at distance 0
-        tree = cKDTree(np.argwhere(there) * np.asarray(spacing), balanced_tree=False)
-        distances[: np.count_nonzero(apart)], _ = tree.query(
-            np.argwhere(apart) * np.asarray(spacing)
-        )
-    return distances
-
-
 def _similarity(
     t: NDArray[Any], p: NDArray[Any], index: int, box: tuple[slice, slice, slice]
 ) -> float:
@@ -396,7 +350,7 @@ def _slice_similarity(
         cut.append(slice(start, stop))
         counted.append(slice(first - start, max(last, first) - start))
     around = tuple(cut)
-    _, similar = structural_similarity(
+    _, similar = structural_similarity(  # type: ignore[no-untyped-call]
         truth[around].astype(np.float64),
         predicted[around].astype(np.float64),
         win_size=_WINDOW,
