@@ -15,6 +15,7 @@ loss.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -66,8 +67,7 @@ class VMUNetDetail(Segmenter):
         # From the finest level to the coarsest: what comes up, and what it is joined with.
         levels = [e, 2 * e, *widths]
         self.ups = nn.ModuleList(
-            nn.ConvTranspose2d(below, own, 2, 2)
-            for own, below in zip(levels[:-1], levels[1:], strict=True)
+            nn.ConvTranspose2d(below, own, 2, 2) for own, below in pairwise(levels)
         )
         self.joins = nn.ModuleList(_block(2 * own, own) for own in levels[:-1])
         self.heads = nn.ModuleList(nn.Conv2d(own, classes, 1) for own in levels[:_OUTPUTS])

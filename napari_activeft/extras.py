@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from napari_activeft.errors import UserError
 
-COMPUTE = ("torch", "safetensors", "sklearn", "skimage", "filelock")
+COMPUTE = ("torch", "safetensors", "sklearn", "skimage", "ot", "monai", "lightning_fabric")
 
 
 def need_compute(what: str) -> None:

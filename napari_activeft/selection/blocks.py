@@ -258,7 +258,8 @@ class BlockWalk:
     def _outside(self, rows: NDArray[np.int64], points: NDArray[np.int64]) -> NDArray[np.float64]:
         if not len(points):
             return np.full(len(rows), np.inf)
-        return costs_of(self.vectors, rows, points).min(axis=1)
+        nearest: NDArray[np.float64] = costs_of(self.vectors, rows, points).min(axis=1)
+        return nearest
 
     def _some(self, others: NDArray[np.int64], most: int) -> NDArray[np.int64]:
         """Return the rows in the middle of the block and, as the other half, some drawn."""
