@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_activeft.errors import UserError
 from napari_activeft.extras import need_compute
@@ -13,7 +14,11 @@ from napari_activeft.project import Project
 from napari_activeft.vectors import embeddings, load_vectors
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari_activeft.settings import CompareSettings
+
+_CHUNK_ROWS = 65_536
 
 
 def feature_sets(project: Project | None, settings: CompareSettings) -> list[FeatureSet]:
@@ -22,11 +27,12 @@ def feature_sets(project: Project | None, settings: CompareSettings) -> list[Fea
     Raises
     ------
     UserError
-        If a file cannot be read, or there is neither a file nor an embedding.
+        If a file cannot be read or a vector in it has no direction, or there is neither a file
+        nor an embedding.
     """
     need_compute("comparing")
     if settings.files:
-        return [FeatureSet.read(file, settings.outside) for file in settings.files]
+        return [_read(file, settings.outside) for file in settings.files]
     if project is None:
         raise UserError(
             "neither files of vectors were named nor lies a project here: name .npy files, or a "
@@ -50,3 +56,25 @@ def feature_sets(project: Project | None, settings: CompareSettings) -> list[Fea
         )
         for name in names
     ]
+
+
+def _read(file: Path, outside: Path | None) -> FeatureSet:
+    pool = FeatureSet.read(file, outside)
+    _see_directions(file, pool.vectors)
+    if outside is not None and pool.outside is not None:
+        _see_directions(outside, pool.outside)
+    return pool
+
+
+def _see_directions(file: Path, vectors: NDArray[np.float32]) -> None:
+    """Refuse vectors (n, d) of which one is zero or not finite, by its row in the file."""
+    for start in range(0, len(vectors), _CHUNK_ROWS):
+        lengths = np.linalg.norm(vectors[start : start + _CHUNK_ROWS].astype(np.float64), axis=1)
+        bad = ~(np.isfinite(lengths) & (lengths > 0))
+        if bad.any():
+            at = int(np.argmax(bad))
+            what = "is zero" if lengths[at] == 0 else "holds NaN or infinity"
+            raise UserError(
+                f"row {start + at} of {file} {what}, and a direction is needed to compare it: "
+                "embed that slice again, or leave it out"
+            )

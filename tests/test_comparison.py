@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from napari_activeft import comparison_tables
 from napari_activeft.comparison import compare
+from napari_activeft.comparison_pools import feature_sets
 from napari_activeft.comparison_tables import (
     paired_excess,
     read_cells,
@@ -373,3 +374,18 @@ def test_a_part_of_a_pool_keeps_names_and_holds_the_others_outside(pool):
     assert part.groups == [1, 1, 2]
     assert np.array_equal(part.outside, pool.vectors[:2])
     assert part.digest != pool.digest
+
+
+@pytest.mark.parametrize(
+    ("value", "what"), [(0.0, "is zero"), (np.nan, "holds NaN"), (np.inf, "holds NaN or infinity")]
+)
+@pytest.mark.parametrize("name", ["pool.npy", "outside.npy"])
+def test_vectors_of_a_file_without_direction_are_refused_by_row(tmp_path, value, what, name):
+    paths = [tmp_path / "pool.npy", tmp_path / "outside.npy"]
+    for path in paths:
+        vectors = np.eye(4)
+        vectors[2] = value if path.name == name else 1.0
+        np.save(path, vectors)
+    settings = CompareSettings(files=(paths[0],), outside=paths[1])
+    with pytest.raises(UserError, match=f"row 2 of .*{name} {what}"):
+        feature_sets(None, settings)

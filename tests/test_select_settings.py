@@ -38,7 +38,7 @@ def chosen(project, count, **options):
         ({"activeft": {"cost_weight": 0.5}}, "have no costs"),
         ({"uncertainty": 1, "selector": "random"}, "the selector random, which does not read it"),
         ({"uncertainty": 0}, "greater than or equal to 1"),
-        ({"uncertainty": "run-none"}, "valid integer"),
+        ({"uncertainty": "run-none"}, "write a number, such as 1 or run-001"),
     ],
 )
 def test_settings_that_cannot_act_are_refused(options, said):
@@ -139,6 +139,13 @@ def test_an_encoder_without_vectors_is_answered_by_what_there_is(embedded, name,
 def test_an_unknown_encoder_of_a_project_without_vectors_is_answered_by_the_known_ones(project):
     with pytest.raises(UserError, match=r"is called 'nope'.*for one of pixels_pca, hog, vmamba"):
         chosen(project, 2, encoder="nope")
+
+
+def test_a_setting_out_of_range_is_named_as_it_was_typed(command_line):
+    result = command_line.bare("select", "--set", "nearest=2", code=2)
+
+    assert "--set nearest: " in result.stderr
+    assert "'2' was given" in result.stderr
 
 
 def test_a_setting_of_no_such_name_is_answered_with_the_names(command_line):

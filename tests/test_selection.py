@@ -350,6 +350,8 @@ def test_whoever_stops_early_has_gone_through_the_whole_pool():
 def test_a_budget_that_cannot_be_spent_is_refused(selector, budget):
     with pytest.raises(UserError, match="3 slices of the pool are free"):
         Pool(5).select(budget, labelled=[0], forbidden=[4], selector=selector)
+    with pytest.raises(UserError, match="every slice of the pool is labelled, asked or forbidden"):
+        Pool(2).select(budget, labelled=[0], forbidden=[1], selector=selector)
 
 
 def test_an_unknown_selector_is_refused_with_the_known_ones():
@@ -367,6 +369,7 @@ def test_an_unknown_selector_is_refused_with_the_known_ones():
         {"cases": ["x"]},
         {"positions": [1, 2, 3]},
         {"labelled": [2]},
+        *({"labelled": rows} for rows in ([0.5], ["a"], np.array([True, False]))),
         {"forbidden": [-1]},
         {"weights": [0, 0]},
         {"weights": [1, -1]},

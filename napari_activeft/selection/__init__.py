@@ -215,6 +215,11 @@ def _see_spendable(candidates: Candidates, budget: int) -> None:
         raise UserError(
             f"a budget of {budget!r} was asked: give a whole number of slices, 1 to {free}"
         )
+    if not free:
+        raise UserError(
+            f"a budget of {budget} was asked, but every slice of the pool is labelled, asked or "
+            "forbidden: add volumes"
+        )
     if not 1 <= budget <= free:
         raise UserError(
             f"a budget of {budget} was asked, but {free} slices of the pool are free: choose 1 to "

@@ -4,8 +4,8 @@ Symbols: n rows of the pool, d numbers a vector, b labelled rows, k picks, a mas
 
 The aim is the earth mover's distance between the pool and labelled rows and picks together, each
 of these standing for 1 / (b + k) of the mass, at distances on the unit sphere; mixed, as the
-setting `nearest` says, with the mean distance to the nearest one, which costs the earth mover's
-distance nothing and spares the slices that equal shares would leave far from any pick. The walk:
+setting `nearest` says, with the mean distance to the nearest one, which spares the slices that
+equal shares would leave far from any pick. The walk:
 
 1. Free centres under entropic balanced transport, eps annealed, labelled rows at rest.
 2. To each centre a slice of its own, under the caps; as many cases as a stratified draw reaches.
@@ -18,6 +18,7 @@ distance nothing and spares the slices that equal shares would leave far from an
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,8 @@ def activeft(candidates: Candidates, budget: int, seed: int) -> Choice:
     try:
         return _choose(candidates, budget, seed, device)
     except torch.cuda.OutOfMemoryError:
-        choice = _choose(candidates, budget, seed, "cpu")
+        # A new one: the old one keeps its vectors on the device that has no room for them.
+        choice = _choose(replace(candidates, device="cpu"), budget, seed, "cpu")
         choice.report["device_note"] = f"{device} ran out of memory even in chunks: ran on the CPU"
         return choice
 

@@ -53,10 +53,16 @@ class Rows:
         Raises
         ------
         ValueError
-            If a row is outside of the pool.
+            If a row is no whole number or outside of the pool.
         """
         if not len(rows):
             return frozenset()
+        for row in rows:
+            if isinstance(row, (bool, np.bool_)) or not isinstance(row, (int, np.integer)):
+                raise ValueError(
+                    f"{row!r} was given as a taken row: give rows as whole numbers, of a mask "
+                    "numpy.flatnonzero(mask)"
+                )
         if not 0 <= min(rows) <= max(rows) < len(self):
             raise ValueError(
                 f"rows {min(rows)} to {max(rows)} were given as taken, the pool has rows 0 to "

@@ -30,7 +30,7 @@ from napari_activeft.settings import ActiveFTSettings
 if TYPE_CHECKING:
     import torch
 
-GAIN_TO_GO_ON = 1e-5
+GAIN_TO_GO_ON = 1e-4
 """Share of the objective that a walk over all blocks must gain for another one."""
 GAIN_TO_GO_ON_LISTS = 1e-3
 """The same where the pool is so large that its transport comes from lists."""

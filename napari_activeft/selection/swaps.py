@@ -138,7 +138,6 @@ class BlockSearch:
         self.block, self.rules, self.tries = block, rules, tries
         self.columns, self.open = block.columns.copy(), block.open.copy()
         self.plan = self._solved(self.columns)
-        self.first_cost = self.objective
         self.solved = 1
 
     @property

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-Ground = Literal["chordal", "euclidean"]
 CHUNK_NUMBERS = 500_000
 """Numbers of one n x k chunk: 2 MB of float32, so that a few of them stay in a CPU's cache."""
 LEAST_CHUNK_NUMBERS = 250_000
@@ -99,10 +98,9 @@ class Sweep:
     barycentres: Tensor
 
 
-def costs_between(rows: Tensor, points: Tensor, ground: Ground) -> Tensor:
-    """Return the (n, k) costs of unit vectors: squared chords, or chords."""
-    squared = dots(rows, points).mul_(-2.0).add_(2.0).clamp_min_(0.0)
-    return squared if ground == "chordal" else squared.sqrt_()
+def costs_between(rows: Tensor, points: Tensor) -> Tensor:
+    """Return the (n, k) costs of unit vectors: squared chords."""
+    return dots(rows, points).mul_(-2.0).add_(2.0).clamp_min_(0.0)
 
 
 def sweep(
@@ -113,7 +111,6 @@ def sweep(
     eps: float,
     *,
     rho: float = math.inf,
-    ground: Ground = "chordal",
     barycentres: bool = False,
 ) -> Sweep:
     """Do one Sinkhorn step for every point of the support.
@@ -137,7 +134,7 @@ def sweep(
 
     while True:
         try:
-            return _sweep(pool, support, wanted, potentials, eps, rho, ground, barycentres)
+            return _sweep(pool, support, wanted, potentials, eps, rho, barycentres)
         except torch.cuda.OutOfMemoryError:
             if pool.chunk_numbers < 2 * LEAST_CHUNK_NUMBERS:
                 raise
@@ -152,7 +149,6 @@ def _sweep(
     potentials: Tensor,
     eps: float,
     rho: float,
-    ground: Ground,
     barycentres: bool,
 ) -> Sweep:
     import torch
@@ -162,7 +158,7 @@ def _sweep(
     sums = torch.zeros_like(support if barycentres else support[:0])
     cost = 0.0
     for rows, log_a in pool.chunked(len(support)):
-        c = costs_between(rows, support, ground)
+        c = costs_between(rows, support)
         log_plan = (log_b + potentials / eps) - c / eps
         log_plan -= (torch.logsumexp(log_plan, dim=1) - log_a)[:, None]
         received = torch.logaddexp(received, torch.logsumexp(log_plan, dim=0))
@@ -216,7 +212,6 @@ def solve(
     eps: float,
     *,
     rho: float = math.inf,
-    ground: Ground = "chordal",
     potentials: Tensor | None = None,
     steps: int = 500,
     tolerance: float = 1e-3,
@@ -230,7 +225,7 @@ def solve(
     g = torch.zeros_like(wanted) if potentials is None else potentials
     before: torch.Tensor | None = None
     for step in range(1, steps + 1):
-        done = sweep(pool, support, wanted, g, eps, rho=rho, ground=ground)
+        done = sweep(pool, support, wanted, g, eps, rho=rho)
         error = done.marginal_error
         if not math.isinf(rho):
             error = math.inf if before is None else float((done.masses - before).abs().sum())

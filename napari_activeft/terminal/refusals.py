@@ -24,6 +24,10 @@ def explain(refusal: BaseException) -> tuple[int, str]:
 
 def _first_fault(refusal: ValidationError) -> str:
     fault = refusal.errors()[0]
-    name = "-".join(str(part) for part in fault["loc"]).replace("_", "-")
+    where = [str(part) for part in fault["loc"]]
     message = fault["msg"].removeprefix("Value error, ")
-    return f"--{name}: {message}, {fault['input']!r} was given" if name else message
+    if not where:
+        return message
+    # What lies deeper is not an option of its own.
+    option = f"--{where[0].replace('_', '-')}" if len(where) == 1 else f"--set {where[-1]}"
+    return f"{option}: {message}, {fault['input']!r} was given"
