@@ -4,7 +4,8 @@
 
 makes a project in FOLDER, gives every slice a vector, lets the program choose 5 % of the slices,
 answers one query by hand (its label map stands in for the annotator's hand) and the others from the
-label maps, and exports.
+label maps, trains a small network on them and measures it on patients that it never saw. A second
+round adds 5 % where that network is least sure, and is measured too; then all masks are exported.
 Every step is a command that you could have typed.
 """
 
@@ -21,9 +22,10 @@ import time
 from pathlib import Path
 
 IMAGES = Path(__file__).parent / "data" / "hippocampus"
+STEPS = 400
 
 
-def run(*arguments: str | Path, quietly: bool = False) -> str:
+def run(*arguments: str | Path | int, quietly: bool = False) -> str:
     """Run one command of the program, show it as one would type it, and return what it printed."""
     words = [str(argument) for argument in arguments]
     if not quietly:
@@ -57,11 +59,24 @@ def label_one_by_hand(project: Path) -> None:
     run("submit", answer, "--ticket", ticket, "--seconds", "42", "-p", project)
 
 
-def main() -> None:
-    """Go once through the whole job."""
-    parser = argparse.ArgumentParser(description="The main job on the carried hippocampus volumes.")
-    parser.add_argument("folder", type=Path, help="where to make the project; replaced if a demo")
-    folder = parser.parse_args().folder
+def learn_and_measure(project: Path, number: int, steps: int) -> str:
+    """Train run ``number``, let it predict, and return its Dice on the test patients in words."""
+    # Anterior and posterior are told apart by the direction, so slices are not mirrored.
+    how = ("--turns", "none", "--augmentation", "light", "--lr", "0.003", "--monitor", "none")
+    run("train", "--network", "vm_unet_conv_nano", "--steps", steps, *how, "-p", project)
+    run("predict", "--run", number, "--split", "pool", "--split", "test", "-p", project)
+    run("evaluate", "--run", number, "--truth", "labels", "-p", project)
+    report = project / "reports" / f"evaluation-run-{number:03d}"
+    measured = json.loads((report / "summary.json").read_text(encoding="utf-8"))["volumes"]
+    dice = measured["all"]["dice"]
+    return (
+        f"Dice {dice['mean']:.3f} (95 % interval {dice['low']:.3f} to {dice['high']:.3f}) on "
+        f"{dice['cases']} test patients; report: {report / 'index.html'}"
+    )
+
+
+def emptied(folder: Path) -> Path:
+    """Return the folder, made or emptied; one that the demo did not make is left alone."""
     mark = folder / "made-by-the-demo"
     if folder.exists() and any(folder.iterdir()):
         if not mark.exists():
@@ -69,7 +84,17 @@ def main() -> None:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     mark.touch()
-    project = folder / "project"
+    return folder
+
+
+def main() -> None:
+    """Go once through the whole job."""
+    parser = argparse.ArgumentParser(description="The main job on the carried hippocampus volumes.")
+    parser.add_argument("folder", type=Path, help="where to make the project; replaced if a demo")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of each training")
+    asked = parser.parse_args()
+    steps = asked.steps
+    project = emptied(asked.folder) / "project"
     started = time.monotonic()
     run("init", project, "--name", "hippocampus")
     run("add", IMAGES, "--labels", "labels/*.nii.gz", "--test-share", "0.2", "-p", project)
@@ -78,11 +103,17 @@ def main() -> None:
     run("select", "--budget", "0.05", "-p", project)
     label_one_by_hand(project)
     run("import-labels", "--only-queried", "-p", project)
+    first = learn_and_measure(project, 1, steps)
+    run("select", "--budget", "0.05", "--uncertainty", "run-001", "-p", project)
+    run("import-labels", "--only-queried", "-p", project)
+    second = learn_and_measure(project, 2, steps)
     run("export", "--format", "nifti", "-p", project)
     run("export", "--format", "nnunet", "-p", project)
     run("info", "-p", project)
     run("doctor", "-p", project)
     print(f"\ndone in {time.monotonic() - started:.0f} s; label maps: {project}/exports/nifti")
+    print(f"5 % of the slices labelled: {first}")
+    print(f"10 %, the second half by uncertainty: {second}")
 
 
 if __name__ == "__main__":

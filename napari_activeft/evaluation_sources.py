@@ -20,12 +20,11 @@ from napari_activeft.extras import need_compute
 from napari_activeft.geometry import Geometry
 from napari_activeft.label_maps import with_unlabelled
 from napari_activeft.pool import take_slice
-from napari_activeft.predicting import _augmentation
 from napari_activeft.prediction.predictor import Predictor
 from napari_activeft.prediction.stacking import stacked
 from napari_activeft.project import Project
 from napari_activeft.settings import EvaluateSettings
-from napari_activeft.trained_runs import notes_on_classes, saved_networks
+from napari_activeft.trained_runs import known_turns, notes_on_classes, saved_networks
 from napari_activeft.training.run_files import SavedNetwork
 from napari_activeft.training_data import stacks
 from napari_activeft.volume import read_label_map
@@ -172,7 +171,7 @@ class RunPredictions:
         need_compute("predicting")
         settings = self._settings
         saved, _ = calibrated(self._project, self._saved, settings.device)
-        tta = _augmentation([saved]) if settings.tta == "auto" else settings.tta
+        tta = known_turns([saved]) if settings.tta == "auto" else settings.tta
         return Predictor.load(saved, device=settings.device, tta=tta)
 
 

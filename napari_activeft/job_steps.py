@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, get_type_hints
 
 from napari_activeft import workflow
+from napari_activeft.annotation_db import JobRecord
 from napari_activeft.errors import UserError
-from napari_activeft.settings import Settings
+from napari_activeft.project import Project
+from napari_activeft.settings import Settings, TrainSettings
+from napari_activeft.trained_runs import run_of_job
 
 _TAKES: Final = ["project", "settings", "on_progress"]
 
@@ -64,15 +66,30 @@ def _functions() -> dict[str, Callable[..., object]]:
     }
 
 
+def going_on(project: Project, job: JobRecord, settings: Settings) -> Settings:
+    """Return the settings by which a step that did not finish is started once more.
+
+    Training goes on with the run that the job had begun, if it came so far. Every other step finds
+    what it did by itself, or starts afresh.
+
+    Raises
+    ------
+    UserError
+        If the run is done, so that nothing is left to do.
+    """
+    if not isinstance(settings, TrainSettings) or settings.resume:
+        return settings
+    run = run_of_job(project, job)
+    if run is None:
+        return settings
+    if run.state == "done":
+        raise UserError(
+            f"job {job.job_id} had finished run {run.run_id} before it ended, and nothing is left "
+            "to resume: go on with `napari-activeft predict`"
+        )
+    return settings.model_copy(update={"resume": True, "run": run.run_id})
+
+
 def as_json(settings: Settings) -> dict[str, Any]:
     """Return settings as JSON holds them; a path becomes absolute, for a job runs elsewhere."""
-    written = settings.model_dump(mode="json")
-    return {name: _absolute(getattr(settings, name), value) for name, value in written.items()}
-
-
-def _absolute(value: object, written: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
-    if isinstance(value, Path):
-        return str(value.absolute())
-    if isinstance(value, (tuple, list)):
-        return [_absolute(one, text) for one, text in zip(value, written, strict=True)]
-    return written
+    return settings.absolute().model_dump(mode="json")

@@ -87,14 +87,15 @@ def start_job(
 def resume_job(project: Project, job_id: int) -> int:
     """Start a job that did not finish once more, and return the number of the new one.
 
-    Steps that keep what they did (embed, train, simulate) go on from there.
+    Steps that keep what they did (embed, train, simulate) go on from there: training with the run
+    that the job had begun.
 
     Raises
     ------
     UserError
         If it is done, or has not ended yet.
     """
-    from napari_activeft.job_steps import step_of
+    from napari_activeft.job_steps import going_on, step_of
 
     job = poll_job(project, job_id)
     if job.state in UNFINISHED:
@@ -104,7 +105,7 @@ def resume_job(project: Project, job_id: int) -> int:
             f"job {job_id} is done and needs no resuming: start `napari-activeft {job.verb}` "
             "afresh for another one"
         )
-    settings = step_of(job.verb).read(job.settings)
+    settings = going_on(project, job, step_of(job.verb).read(job.settings))
     return start_job(project, job.verb, settings, threads=job.threads)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from napari_activeft import program
 from napari_activeft.annotation_db import Store
+from napari_activeft.jobs import describe_all
 from napari_activeft.project import Project
 from napari_activeft.results import InfoResult
 from napari_activeft.vectors import damaged_embeddings, embeddings
@@ -16,7 +17,7 @@ def overview(project: Project | None) -> InfoResult:
     """Say what a project holds and what the program is; without a project only the latter."""
     if project is None:
         here = program.parts(), program.scans()
-        return InfoResult(None, None, {}, [], [], {}, 0, [], [], [], *here)
+        return InfoResult(None, None, {}, [], [], {}, 0, [], [], [], [], [], *here)
     store = project.store
     return InfoResult(
         folder=project.folder,
@@ -40,9 +41,28 @@ def overview(project: Project | None) -> InfoResult:
             for one in embeddings(project)
         ],
         problems=damaged_embeddings(project),
+        runs=_run_summaries(store),
+        jobs=describe_all(project).jobs,
         program=program.parts(),
         scans=program.scans(),
     )
+
+
+def _run_summaries(store: Store) -> list[dict[str, Any]]:
+    return [
+        {
+            "run": record.run_id,
+            "network": record.settings.get("network"),
+            "state": record.state,
+            "monitor": record.metrics.get("monitor"),
+            "score": record.metrics.get("score"),
+            "slices": record.metrics.get("slices"),
+            "reason": record.metrics.get("reason"),
+            "round": record.round_number,
+            "created_at": record.created_at,
+        }
+        for record in reversed(store.runs())
+    ]
 
 
 def _round_summaries(store: Store) -> list[dict[str, Any]]:

@@ -24,7 +24,6 @@ from napari_activeft.interrupts import without_interrupts
 from napari_activeft.prediction.cleaning import CleanUp
 from napari_activeft.prediction.predictor import Predictor
 from napari_activeft.prediction.stacking import PredictedVolume, stacked
-from napari_activeft.prediction.turning import Augmentation
 from napari_activeft.prediction.uncertainty_table import (
     FILE,
     SliceUncertainty,
@@ -37,6 +36,7 @@ from napari_activeft.results import PredictResult
 from napari_activeft.settings import PredictSettings
 from napari_activeft.trained_runs import (
     chosen_runs,
+    known_turns,
     notes_on_classes,
     run_folder,
     saved_networks,
@@ -82,7 +82,7 @@ def predict_volumes(
         scan=None if settings.scan == "auto" else settings.scan,
         device=settings.device,
         precision=settings.precision,
-        tta=_augmentation(saved) if settings.tta == "auto" else settings.tta,
+        tta=known_turns(saved) if settings.tta == "auto" else settings.tta,
         overlap=settings.overlap,
         whole_up_to=settings.whole_up_to,
         batch=settings.batch,
@@ -184,15 +184,6 @@ def _calibrated(
     """Return networks with their temperatures, and a sentence about each that has none."""
     found = [calibrated(project, one, settings.device, settings.precision) for one in saved]
     return [one for one, _ in found], [why_not for _, why_not in found if why_not]
-
-
-def _augmentation(saved: Sequence[SavedNetwork]) -> Augmentation:
-    """Return the turns that all networks know from training."""
-    for one in saved:
-        told = one.settings
-        if told.get("augmentation") == "none" or told.get("turns", "flips") == "none":
-            return "none"
-    return "flips"
 
 
 def _on_memory(predictor: Predictor, settings: PredictSettings) -> list[str]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from napari_activeft.annotation_db import RunRecord
+from napari_activeft.annotation_db import JobRecord, RunRecord
 from napari_activeft.errors import UserError
+from napari_activeft.prediction.turning import Augmentation
 from napari_activeft.project import Project
 from napari_activeft.training.run_files import SavedNetwork
 
@@ -43,6 +44,20 @@ def chosen_runs(project: Project, numbers: Sequence[int]) -> list[RunRecord]:
     )
 
 
+def run_of_job(project: Project, job: JobRecord) -> RunRecord | None:
+    """Return the run that a job of `train` began; None if it did not come that far.
+
+    That is the first of its settings since the job computes: one heavy job does at a time.
+    """
+    if job.started_at is None:
+        return None
+    for run in project.store.runs():
+        alike = all(job.settings.get(name, value) == value for name, value in run.settings.items())
+        if run.created_at >= job.started_at and alike:
+            return run
+    return None
+
+
 def saved_networks(
     project: Project, runs: Sequence[RunRecord], which: Literal["best", "last"] = "best"
 ) -> list[SavedNetwork]:
@@ -64,6 +79,15 @@ def saved_networks(
                 "`napari-activeft classes`, or take a run of these classes"
             )
     return saved
+
+
+def known_turns(saved: Sequence[SavedNetwork]) -> Augmentation:
+    """Return the turns of a slice that all of some networks know from their training."""
+    for one in saved:
+        told = one.settings
+        if told.get("augmentation") == "none" or told.get("turns", "flips") == "none":
+            return "none"
+    return "flips"
 
 
 def notes_on_classes(project: Project, saved: SavedNetwork) -> list[str]:

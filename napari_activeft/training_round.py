@@ -77,7 +77,8 @@ def train_run(
         If there is no accepted mask, or the run cannot go on; what was kept stays.
     """
     need_compute("training")
-    stopped = _stopped_run(project) if settings.resume else None
+    settings = settings.absolute()
+    stopped = _stopped_run(project, settings.run) if settings.resume else None
     if stopped is not None:
         settings = _settings_of(stopped)
     pool, val = _labelled(project)
@@ -104,9 +105,17 @@ def _labelled(project: Project) -> tuple[list[LabelledVolume], list[LabelledVolu
     return pool, labelled_volumes(project, ("val",))
 
 
-def _stopped_run(project: Project) -> RunRecord:
-    """Return the newest run that did not get to its end."""
+def _stopped_run(project: Project, number: int | None) -> RunRecord:
+    """Return a run that did not get to its end, the newest one if none is named."""
     runs = [run for run in project.store.runs() if run.state != "done" and _SPEC in run.settings]
+    if number is not None:
+        asked = project.store.run(number)
+        if asked not in runs:
+            raise UserError(
+                f"run {number} is {asked.state}, so there is nothing to go on with: name one that "
+                f"was stopped, or write --start run:{number} to begin a new run with its weights"
+            )
+        return asked
     if not runs:
         raise UserError(
             "--resume was given, but no run of this project was stopped: leave it out to start one"

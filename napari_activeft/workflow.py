@@ -1,8 +1,8 @@
 """The verbs of the program, in the order in which a project goes through them.
 
-``init add classes embed select compare next submit import-labels export info doctor``: a verb, a
-project, one settings object; each hands back a result of `results`. The command line and the viewer
-call these and nothing below them.
+``init add classes embed select compare next submit import-labels train predict accept reject
+approve evaluate simulate export info doctor``: a verb, a project, one settings object; each hands
+back a result of `results`. The command line and the viewer call these and nothing below them.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from napari_activeft.results import (
     PredictResult,
     RejectResult,
     SelectResult,
+    SimulateResult,
     SubmitResult,
     TrainResult,
 )
@@ -63,9 +64,11 @@ from napari_activeft.settings import (
     PredictSettings,
     RejectSettings,
     SelectSettings,
+    SimulateSettings,
     SubmitSettings,
     TrainSettings,
 )
+from napari_activeft.simulation.running import simulate_project
 from napari_activeft.training_round import train_run
 from napari_activeft.vectors import write_vectors
 
@@ -292,6 +295,19 @@ def evaluate(
     ``on_progress`` raises `Cancelled`.
     """
     return evaluate_predictions(project, settings, on_progress)
+
+
+def simulate(
+    project: Project,
+    settings: SimulateSettings = SimulateSettings(),
+    on_progress: OnProgress = no_progress,
+) -> SimulateResult:
+    """Try selectors, budgets and networks on label maps that are there, and write learning curves.
+
+    Nothing is stored in the project; the trainings that were done stay if ``on_progress`` raises
+    `Cancelled`, and another call goes on from there.
+    """
+    return simulate_project(project, settings, on_progress)
 
 
 def export(

@@ -33,7 +33,7 @@ def test_the_verbs_stand_in_the_order_of_the_work():
     assert verbs == [
         *("init", "add", "classes", "embed", "select", "compare", "next", "submit"),
         *("import-labels", "train", "predict", "accept", "reject", "approve"),
-        *("evaluate", "export", "info", "doctor"),
+        *("evaluate", "simulate", "export", "info", "doctor"),
     ]
 
 
@@ -90,6 +90,28 @@ def test_what_people_read_names_what_was_done(cli_project, images, tmp_path):
     assert "all is well" in cli_project("doctor").stdout
     nothing = cli_project("next", "--annotator", "ann", "--out", tmp_path / "out").stdout
     assert "no query is free" in nothing
+
+
+def test_info_names_the_newest_run_and_the_jobs_under_way(project, command_line):
+    store = project.store
+    told = {"network": "vm_unet_nano"}
+    measured = {"monitor": "folds", "score": 0.75, "slices": 4}
+    for _ in range(2):
+        store.end_run(store.add_run("run", told, "ann").run_id, "done", metrics=measured)
+    jobs = [store.add_job(verb, {}, "ann").job_id for verb in ("embed", "train")]
+    store.end_job(jobs[0], "done")
+    store.job_progress(jobs[1], 3, 9)
+
+    shown = command_line("info").stdout
+    assert (
+        "run 2: vm_unet_nano from 4 slices, done, mean Dice 0.7500 on labelled cases held back "
+        "(1 before it)"
+    ) in shown
+    assert "job 2: train, queued, 3 of 9" in shown
+    assert "job 1" not in shown
+    info = command_line.json("info")
+    assert [(run["run"], run["score"]) for run in info["runs"]] == [(2, 0.75), (1, 0.75)]
+    assert [(job["job"], job["state"]) for job in info["jobs"]] == [(2, "queued"), (1, "done")]
 
 
 def test_names_are_shown_as_they_are_and_not_as_markup(command_line, tmp_path):

@@ -1,6 +1,7 @@
 """Every example runs, and does what it says."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,9 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(set(EXAMPLES.glob("*.py")) - {EXAMPLES / "demo.py"})
 
 
-def run(script: Path, folder: Path) -> str:
+def run(script: Path, *arguments: str | Path) -> str:
     done = subprocess.run(
-        [sys.executable, str(script), str(folder)],
+        [sys.executable, str(script), *map(str, arguments)],
         capture_output=True,
         encoding="utf-8",
         env={**os.environ, "PYTHONIOENCODING": "utf-8"},
@@ -26,13 +27,21 @@ def run(script: Path, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> tuple[Path, str]:
+    """Run the demo with short trainings; return its folder, and what it printed."""
+    folder = tmp_path_factory.mktemp("a demo")
+    return folder, run(EXAMPLES / "demo.py", folder / "demo", "--steps", "4")
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=[script.name for script in SCRIPTS])
 def test_example_runs_in_a_folder_with_spaces(script, tmp_path):
     assert run(script, tmp_path / "a folder")
 
 
-def test_demo_exports_exactly_the_label_maps_of_the_chosen_slices(tmp_path):
-    run(EXAMPLES / "demo.py", tmp_path / "demo")
+@pytest.mark.slow
+def test_demo_exports_exactly_the_label_maps_of_the_chosen_slices(demo):
+    tmp_path, _ = demo
 
     exported = sorted((tmp_path / "demo" / "project" / "exports" / "nifti").glob("*.nii.gz"))
     labelled = 0
@@ -50,9 +59,25 @@ def test_demo_exports_exactly_the_label_maps_of_the_chosen_slices(tmp_path):
     assert labelled > len(exported) / 2
 
 
-def test_demo_runs_twice_but_replaces_nothing_that_it_did_not_make(tmp_path):
-    run(EXAMPLES / "demo.py", tmp_path / "demo")
-    run(EXAMPLES / "demo.py", tmp_path / "demo")
+@pytest.mark.slow
+def test_demo_ends_with_what_both_rounds_came_to_on_patients_never_seen(demo):
+    folder, told = demo
+
+    for line, number in zip(told.splitlines()[-2:], (1, 2), strict=True):
+        assert re.search(r"Dice 0\.\d+ \(95 % interval .* on \d+ test patients; report: ", line)
+        page = folder / "demo" / "project" / "reports" / f"evaluation-run-00{number}" / "index.html"
+        assert line.endswith(str(page))
+        assert page.is_file()
+
+
+def test_demo_replaces_what_it_made_and_nothing_else(tmp_path):
+    sys.path.insert(0, str(EXAMPLES))
+    from demo import emptied
+
+    again = tmp_path / "demo"
+    emptied(again)
+    (again / "project").mkdir()
+    assert [file.name for file in emptied(again).iterdir()] == ["made-by-the-demo"]
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("do not touch")

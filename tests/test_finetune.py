@@ -225,13 +225,25 @@ def test_a_full_disk_leaves_the_checkpoint_before(slices, watched, tmp_path, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(run_files.os, "fsync", full)
-    with pytest.raises(UserError, match=r"No space left on device.*the one before it stays"):
+    with pytest.raises(UserError, match=r"No space left.*the one before it stays.*train --resume"):
         finetune(slices, watched, spec_of("vm_unet_nano"), quick(), tmp_path, resume=True)
     monkeypatch.undo()
 
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
     finetune(slices, watched, spec_of("vm_unet_nano"), quick(), tmp_path, resume=True)
     assert len(losses(tmp_path)) == 6
+
+
+def test_a_full_disk_tells_others_than_training_nothing_of_resuming(tmp_path, monkeypatch):
+    SavedNetwork(spec_of("vm_unet_nano"), tmp_path).write()
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run_files.os, "fsync", full)
+    with pytest.raises(UserError, match=r"make room on the disk and run the command again$"):
+        run_files.set_temperature(tmp_path, 1.5)
+    assert SavedNetwork.read(tmp_path).temperature is None
 
 
 def test_a_batch_that_memory_does_not_hold_is_halved_and_teaches_the_same(

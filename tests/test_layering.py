@@ -43,6 +43,7 @@ SERVICE = {
     "results",
     "reviewing",
     "round_report",
+    "simulation",
     "slice_scores",
     "ticket",
     "trained_runs",

@@ -461,7 +461,7 @@ def test_predict_is_strict_about_volumes_only_on_request(trained, command_line):
     [
         (("--tta", "most"), "--tta: "),
         (("--run", "first"), "write a number, such as 1"),
-        (("--split", "training"), "--splits-0: "),
+        (("--split", "training"), "--splits: "),
     ],
 )
 def test_wrong_usage_of_predict_is_one_line(trained, command_line, options, said):

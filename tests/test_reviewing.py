@@ -241,7 +241,7 @@ def test_the_three_verbs_on_the_command_line(command_line, images, tmp_path):
         answer(project, tmp_path)
         run = proposed(project)
 
-    accepted = command_line("accept", "--run", run, "--queries").stdout
+    accepted = command_line("accept", "--run", f"run-{run:03d}", "--queries").stdout
     assert "run 1: accepted 4 of 5 proposals" in accepted
     assert "1 left out: the slice has an accepted mask" in accepted
     told = command_line.json("reject", "--run", run, "--comment", "no", "--reviewer", "rita")

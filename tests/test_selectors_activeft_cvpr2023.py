@@ -8,7 +8,7 @@ from selectionmaking import Pool
 
 from napari_activeft.selection import activeft_cvpr2023 as published
 from napari_activeft.selection import neighbours, select
-from napari_activeft.selection.activeft_cvpr2023 import EXACT, FAST, Steps
+from napari_activeft.selection.activeft_cvpr2023 import EXACT, FAST, FAST_OF_FEW, Steps
 
 torch = pytest.importorskip("torch")
 TAU = 0.07
@@ -110,15 +110,20 @@ def test_the_fast_form_reaches_nearly_the_same_objective(rng):
         steps.form: published.objective(
             vectors, published.move_centres(vectors, start, weights, steps), weights
         )
-        for steps in (EXACT, FAST)
+        for steps in (EXACT, FAST, FAST_OF_FEW)
     }
     begun = published.objective(vectors, start, weights)
-    assert begun - reached["minibatch"] > 0.98 * (begun - reached["exact"])
+    for form in ("minibatch", "large steps"):
+        assert begun - reached[form] > 0.98 * (begun - reached["exact"]), form
 
 
-def test_a_large_pool_is_chosen_from_by_the_fast_form_and_the_report_says_so(rng, monkeypatch):
+@pytest.mark.parametrize(("few", "said"), [(0, ("minibatch", 200)), (60, ("large steps", 70))])
+def test_a_large_pool_is_chosen_from_by_a_fast_form_and_the_report_says_so(
+    rng, monkeypatch, few, said
+):
     monkeypatch.setattr(published, "_PAIRS", 0)
+    monkeypatch.setattr(published, "FEW_ROWS", few)
     keys = [f"{row:04}" for row in range(60)]
     choice = select(unit(rng, 60).numpy(), 7, keys=keys, selector="activeft_cvpr2023")
-    assert (choice.report["form"], choice.report["steps"]) == ("minibatch", 150)
+    assert (choice.report["form"], choice.report["steps"]) == said
     assert len(set(choice.rows.tolist())) == 7

@@ -53,6 +53,7 @@ def test_a_run_is_trained_kept_and_told_of(labelled, command_line):
     log = (folder / "log.txt").read_text()
     assert "12 slices of 3 cases: background" in log
     assert "starts from random weights" in log
+    assert "slices, that of the network that the cases held back did not teach" in log
 
 
 def test_the_report_is_a_page_that_stands_alone(labelled):
@@ -83,6 +84,7 @@ def test_without_accepted_masks_the_way_to_them_is_told(project, command_line):
         (("--devices", "2"), "torchrun", 1),
         (("--precision", "float16"), "float16 was asked on cpu", 1),
         (("--resume",), "no run of this project was stopped", 1),
+        (("--run", "run-002"), "was given without --resume", 2),
         (("--steps", "0"), "--steps", 2),
     ],
 )
@@ -114,6 +116,8 @@ def test_a_stopped_run_is_resumed_by_its_own_settings(labelled, command_line, mo
     hashes = [SavedNetwork.read(Path(f)).weight_hash for f in (told["folder"], whole.folder)]
     assert hashes[0] == hashes[1]
     assert labelled.store.run(1).state == "done"
+    refused = command_line.refusal("train", "--resume", "--run", "run-001")
+    assert "run 1 is done, so there is nothing to go on with" in refused
 
 
 def test_ctrl_c_tells_how_to_go_on(labelled, command_line, monkeypatch):

@@ -17,6 +17,7 @@ from napari_activeft.cli import (
     prediction_verbs,
     review_verbs,
     round_verbs,
+    simulation_verbs,
     weights_verbs,
 )
 from napari_activeft.cli.app import app, group, register
@@ -39,6 +40,7 @@ for verb in (
     review_verbs.reject,
     review_verbs.approve,
     evaluation_verbs.evaluate,
+    simulation_verbs.simulate,
     outcome_verbs.export,
     outcome_verbs.info,
     outcome_verbs.doctor,

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from napari_activeft.cli.app import JsonOption, ProjectOption, default, opened_project, report
+from napari_activeft.cli.background import BackgroundOption, run_in_background
 from napari_activeft.settings import EvaluateSettings
 
 
 def evaluate(
     run: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Whose predictions; else the newest run that is done."),
+        str | None,
+        typer.Option(metavar="RUN", help="Whose predictions; else the newest run that is done."),
     ] = default(EvaluateSettings, "run"),
     predictions: Annotated[
         Path | None,
@@ -54,6 +55,7 @@ def evaluate(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 if a volume was passed over.")
     ] = False,
+    background: BackgroundOption = False,
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -72,6 +74,9 @@ def evaluate(
             "device": device,
         }
     )
+    if background:
+        run_in_background(project, "evaluate", settings, as_json)
+        return
     from napari_activeft import terminal, workflow
 
     with opened_project(project) as opened, terminal.progress("evaluating") as on_progress:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_activeft.cli.app import JsonOption, ProjectOption, default, opened_project, report
+from napari_activeft.cli.background import BackgroundOption, run_in_background
 from napari_activeft.settings import TrainSettings
 
 _SEVERAL = ("betas", "class_weights")
@@ -90,7 +91,11 @@ def train(
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the newest run that was stopped.")
-    ] = False,
+    ] = default(TrainSettings, "resume"),
+    run: Annotated[
+        str | None, typer.Option(metavar="RUN", help="With --resume: go on with this one.")
+    ] = default(TrainSettings, "run"),
+    background: BackgroundOption = False,
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -120,8 +125,12 @@ def train(
         "threads": threads,
         "seed": seed,
         "resume": resume,
+        "run": run,
     }
     settings = TrainSettings.model_validate(given | _named_values(option or ()))
+    if background:
+        run_in_background(project, "train", settings, as_json)
+        return
     from napari_activeft import terminal, workflow
     from napari_activeft.errors import Cancelled
     from napari_activeft.terminal.training import training_progress

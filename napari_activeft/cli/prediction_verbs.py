@@ -12,14 +12,6 @@ from napari_activeft.cli.background import BackgroundOption, run_in_background
 from napari_activeft.settings import PredictSettings
 
 
-def _run_number(written: str) -> int:
-    """Read ``1`` and ``run-001``."""
-    number = written.strip().removeprefix("run-")
-    if not number.isdecimal():
-        raise typer.BadParameter(f"--run {written!r} was given: write a number, such as 1")
-    return int(number)
-
-
 def predict(
     run: Annotated[
         list[str] | None,
@@ -81,7 +73,7 @@ def predict(
     """Predict volumes, propose the masks, and keep how uncertain each slice is."""
     settings = PredictSettings.model_validate(
         {
-            "runs": [_run_number(one) for one in run or ()],
+            "runs": run or (),
             "which": which,
             "splits": split or (),
             "volumes": volume or (),

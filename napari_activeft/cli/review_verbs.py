@@ -31,7 +31,7 @@ RejectedOption = Annotated[
 
 
 def accept(
-    run: Annotated[int, typer.Option(metavar="N", help="The run whose proposals are meant.")],
+    run: Annotated[str, typer.Option(metavar="RUN", help="The run whose proposals are meant.")],
     queries: QueriesOption = default(AcceptSettings, "only_queried"),
     volume: VolumeOption = None,
     on_top: Annotated[
@@ -43,13 +43,15 @@ def accept(
     as_json: JsonOption = False,
 ) -> None:
     """Take what a run proposes as masks, where there is no accepted one."""
-    settings = AcceptSettings(
-        run=run,
-        only_queried=queries,
-        volumes=tuple(volume or ()),
-        on_top=on_top,
-        rejected=rejected,
-        reviewer=reviewer,
+    settings = AcceptSettings.model_validate(
+        {
+            "run": run,
+            "only_queried": queries,
+            "volumes": volume or (),
+            "on_top": on_top,
+            "rejected": rejected,
+            "reviewer": reviewer,
+        }
     )
     from napari_activeft import terminal, workflow
 
@@ -60,7 +62,7 @@ def accept(
 
 def reject(
     run: Annotated[
-        int | None, typer.Option(metavar="N", help="The run whose proposals are meant.")
+        str | None, typer.Option(metavar="RUN", help="The run whose proposals are meant.")
     ] = default(RejectSettings, "run"),
     annotator: AnnotatorOption = default(RejectSettings, "annotator"),
     queries: QueriesOption = default(RejectSettings, "only_queried"),
@@ -74,14 +76,16 @@ def reject(
     as_json: JsonOption = False,
 ) -> None:
     """Refuse a run's proposals, or masks of people, whose slices are asked again then."""
-    settings = RejectSettings(
-        run=run,
-        annotator=annotator,
-        only_queried=queries,
-        queries=tuple(query or ()),
-        volumes=tuple(volume or ()),
-        comment=comment,
-        reviewer=reviewer,
+    settings = RejectSettings.model_validate(
+        {
+            "run": run,
+            "annotator": annotator,
+            "only_queried": queries,
+            "queries": query or (),
+            "volumes": volume or (),
+            "comment": comment,
+            "reviewer": reviewer,
+        }
     )
     from napari_activeft import terminal, workflow
 

@@ -14,6 +14,7 @@ from napari_activeft.results.pool import AddResult, ClassesResult, EmbedResult, 
 from napari_activeft.results.prediction import PredictResult
 from napari_activeft.results.review import AcceptResult, ApproveResult, RejectResult
 from napari_activeft.results.rounds import ImportResult, NextResult, SelectResult, SubmitResult
+from napari_activeft.results.simulation import SimulateResult
 from napari_activeft.results.training import TrainResult
 from napari_activeft.results.work import JobResult, JobsResult
 from napari_activeft.results.written import to_json
@@ -36,6 +37,7 @@ __all__ = [
     "PredictResult",
     "RejectResult",
     "SelectResult",
+    "SimulateResult",
     "SubmitResult",
     "TrainResult",
     "VerifyResult",

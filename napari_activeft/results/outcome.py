@@ -8,6 +8,7 @@ from typing import Any
 
 from napari_activeft.annotation_db import ClassRecord, Fault
 from napari_activeft.errors import Problem
+from napari_activeft.results.work import JobResult
 from napari_activeft.weights import VerifiedWeights, WeightEntry
 
 
@@ -41,6 +42,10 @@ class InfoResult:
         Encoder, vector size, number of embedded slices and so on, the one used last first.
     problems
         Embeddings that cannot be used.
+    runs
+        Number, network, state, monitor, score, learnt slices and so on, the newest first.
+    jobs
+        Steps in the background, the newest first.
     program
         Versions, and which optional parts are installed.
     scans
@@ -57,6 +62,8 @@ class InfoResult:
     annotators: list[dict[str, Any]]
     embeddings: list[dict[str, Any]]
     problems: list[Problem]
+    runs: list[dict[str, Any]]
+    jobs: list[JobResult]
     program: dict[str, str]
     scans: dict[str, str]
 

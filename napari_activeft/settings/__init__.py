@@ -23,6 +23,7 @@ from napari_activeft.settings.outcome import (
 from napari_activeft.settings.pool import AddSettings, EmbedSettings, InitSettings
 from napari_activeft.settings.prediction import PredictSettings
 from napari_activeft.settings.review import AcceptSettings, ApproveSettings, RejectSettings
+from napari_activeft.settings.simulation import SimulateSettings
 
 __all__ = [
     "AcceptSettings",
@@ -43,6 +44,7 @@ __all__ = [
     "RejectSettings",
     "SelectSettings",
     "Settings",
+    "SimulateSettings",
     "SubmitSettings",
     "TrainSettings",
 ]

@@ -6,10 +6,10 @@ import math
 import re
 from pathlib import Path
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from napari_activeft.errors import UserError
-from napari_activeft.settings.base import MapBy, Name, Settings, Share
+from napari_activeft.settings.base import MapBy, Name, RunNumber, Settings, Share
 
 UNCERTAINTY_WEIGHT = 0.3
 """Share of the mass that follows a run's uncertainty, where a run is named and no share is set."""
@@ -197,7 +197,7 @@ class SelectSettings(ChoiceSettings):
     selector: str = "activeft"
     seed: int = Field(default=0, ge=0)
     map_by: MapBy = "pca"
-    uncertainty: int | None = Field(default=None, ge=1)
+    uncertainty: RunNumber | None = None
 
     @property
     def weighed(self) -> SelectSettings:
@@ -207,12 +207,6 @@ class SelectSettings(ChoiceSettings):
             return self
         weight = {"uncertainty": UNCERTAINTY_WEIGHT}
         return self.model_copy(update={"activeft": self.activeft.model_copy(update=weight)})
-
-    @field_validator("uncertainty", mode="before")
-    @classmethod
-    def _number_of_a_run(cls, written: object) -> object:
-        """Take ``run-001`` for 1."""
-        return re.sub(r"^run-0*(?=\d)", "", written) if isinstance(written, str) else written
 
     @model_validator(mode="after")
     def _settings_that_act(self) -> SelectSettings:

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from napari_activeft.settings.base import FileValue, Name, Settings
-from napari_activeft.settings.prediction import Augmentation, RunNumber, Split
+from napari_activeft.settings.base import FileValue, Name, RunNumber, Settings
+from napari_activeft.settings.prediction import Augmentation, Split
 
 TruthSource = Literal["masks", "labels"]
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from napari_activeft.settings.base import Name, Precision, Scan, Settings
+from napari_activeft.settings.base import Name, Precision, RunNumber, Scan, Settings
 
 Split = Literal["pool", "val", "test"]
 Augmentation = Literal["auto", "none", "flips", "full"]
-RunNumber = Annotated[int, Field(ge=1)]
 
 
 class PredictSettings(Settings):

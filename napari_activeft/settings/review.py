@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, PositiveInt, model_validator
 
-from napari_activeft.settings.base import Name, Settings
+from napari_activeft.settings.base import Name, RunNumber, Settings
 
 
 class AcceptSettings(Settings):
@@ -26,7 +26,7 @@ class AcceptSettings(Settings):
         Who stands by them; the login name by default.
     """
 
-    run: PositiveInt
+    run: RunNumber
     only_queried: bool = False
     volumes: tuple[Name, ...] = ()
     on_top: bool = False
@@ -55,7 +55,7 @@ class RejectSettings(Settings):
         Who says so; the login name by default.
     """
 
-    run: PositiveInt | None = None
+    run: RunNumber | None = None
     annotator: Name | None = None
     only_queried: bool = False
     queries: tuple[PositiveInt, ...] = ()

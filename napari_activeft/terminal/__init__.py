@@ -12,6 +12,7 @@ from napari_activeft.terminal import (
     prediction,
     review,
     rounds,
+    simulation,
     training,
     work,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "review",
     "rounds",
     "show",
+    "simulation",
     "training",
     "warn",
     "work",

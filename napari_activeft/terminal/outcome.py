@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.markup import escape
 
-from napari_activeft.annotation_db import Fault
+from napari_activeft.annotation_db import UNFINISHED, Fault
 from napari_activeft.kept_weights import KeptWeights
 from napari_activeft.results import (
     DoctorResult,
@@ -74,6 +74,24 @@ def _show_contents(result: InfoResult) -> None:
         seconds = round(person["seconds"])
         time = f", {seconds // 60} min {seconds % 60} s on task" if seconds else ""
         out.print(f"  {escape(person['author'])}: {counted(person['masks'], 'mask')}{time}")
+    _show_runs(result)
+    for job in result.jobs:
+        if job.state in UNFINISHED:
+            far = f", {job.done} of {job.total}" if job.total else ""
+            out.print(f"job {job.job}: {job.verb}, {job.state}{far}")
+
+
+def _show_runs(result: InfoResult) -> None:
+    """Name the newest run, and how many came before it."""
+    if not result.runs:
+        return
+    run, before = result.runs[0], len(result.runs) - 1
+    learnt = f" from {counted(run['slices'], 'slice')}" if run["slices"] else ""
+    where = {"val": "val cases", "folds": "labelled cases held back"}.get(run["monitor"])
+    scored = run["score"] is not None
+    score = f", mean Dice {run['score']:.4f} on {where}" if scored else ""
+    earlier = f" ({before} before it)" if before else ""
+    out.print(f"run {run['run']}: {run['network']}{learnt}, {run['state']}{score}{earlier}")
 
 
 @show.register

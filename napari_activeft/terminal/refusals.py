@@ -24,7 +24,7 @@ def explain(refusal: BaseException) -> tuple[int, str]:
 
 def _first_fault(refusal: ValidationError) -> str:
     fault = refusal.errors()[0]
-    where = [str(part) for part in fault["loc"]]
+    where = [part for part in fault["loc"] if isinstance(part, str)]  # not the place in a list
     message = fault["msg"].removeprefix("Value error, ")
     if not where:
         return message

@@ -29,6 +29,7 @@ from napari_activeft.training.networks import build_network
 from napari_activeft.training.progress import OnCourse, OnLog, Progress, Trained, ignore
 from napari_activeft.training.resuming import fingerprint, keep_state, take_state
 from napari_activeft.training.run_files import (
+    GO_ON,
     GRADIENTS,
     RESUME,
     NetworkSpec,
@@ -150,7 +151,7 @@ class _Run:
                 take_state(loop, self.folder, self.spec, self.slices)
                 self.log(f"goes on after step {loop.course.step}")
             elif self.fabric.global_rank == 0:
-                self._saved(loop, 0.0, over=False).write()
+                self._saved(loop, 0.0, over=False).write(GO_ON)
             return self._train(loop, on_progress)
 
     def _augmenter(self) -> Augment | None:
@@ -308,7 +309,7 @@ class _Run:
         write_curve(self.folder, loop.course.rows)
         if loop.course.layers:
             told = [dataclasses.asdict(layer) for layer in loop.course.layers]
-            write_text(self.folder / GRADIENTS, json.dumps(told, indent=1) + "\n")
+            write_text(self.folder / GRADIENTS, json.dumps(told, indent=1) + "\n", GO_ON)
 
     def _finish(self, loop: Loop, seconds: float, stopped_early: bool) -> Trained:
         course = loop.course
@@ -317,7 +318,7 @@ class _Run:
             with loop.mean.inside(loop.learning.network):
                 self._write("best", loop)
         if self.fabric.global_rank == 0:
-            self._saved(loop, seconds, over=True).write()
+            self._saved(loop, seconds, over=True).write(GO_ON)
             (self.folder / RESUME).unlink(missing_ok=True)
         self.fabric.barrier()  # the others may read what the first has written
         learns, every = loop.learning.counts()

@@ -165,7 +165,9 @@ def _calibration(folder: Path, watched: SliceDataset, ways: _Ways) -> float:
     """Return the temperature of a run's best weights, on slices that they were not taught by."""
     network = SavedNetwork.read(folder).build(ways.settings.scan_name)
     temperature = temperature_of(network.to(ways.fabric.device), watched, ways.fabric)
-    ways.on_log(f"calibrated by a temperature of {temperature:.3f} on {len(watched)} slices")
+    other = folder.name == FOLD
+    whose = ", that of the network that the cases held back did not teach" if other else ""
+    ways.on_log(f"calibrated by a temperature of {temperature:.3f} on {len(watched)} slices{whose}")
     return temperature
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_activeft.training.loop import Loop
 
 # What changes how a run is computed, but not what comes out.
-_MAY_DIFFER = {"threads", "workers", "checkpoint_every", "device", "scan", "start", "resume"}
+_MAY_DIFFER = {"threads", "workers", "checkpoint_every", "device", "scan", "start", "resume", "run"}
 
 
 def fingerprint(dataset: SliceDataset | None) -> int:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 NETWORK, RESUME, CURVE = "network.json", "resume.pt", "curve.csv"
 GRADIENTS = "gradients.json"
+GO_ON = "go on with `napari-activeft train --resume`"
 FOLD = "fold"  # the run that found the number of steps, inside the one that took them
 Which = Literal["best", "last"]
 
@@ -198,8 +199,13 @@ class SavedNetwork:
         put_weights(network, self.weights(), str(self.weights_path), self.spec)
         return network.eval()
 
-    def write(self) -> None:
+    def write(self, then: str = "run the command again") -> None:
         """Write ``network.json``.
+
+        Parameters
+        ----------
+        then
+            What a user does who has made room on a full disk.
 
         Raises
         ------
@@ -217,7 +223,7 @@ class SavedNetwork:
             "settings": dict(self.settings),
             "weight_hash": self.weight_hash,
         }
-        write_text(self.folder / NETWORK, json.dumps(told, indent=2) + "\n")
+        write_text(self.folder / NETWORK, json.dumps(told, indent=2) + "\n", then)
 
 
 def set_temperature(folder: Path, temperature: float | None) -> SavedNetwork:
@@ -292,14 +298,14 @@ def write_weights(folder: Path, which: Which, state: Mapping[str, Tensor]) -> No
         except CheckpointError as refusal:
             raise OSError(str(refusal.__cause__ or refusal)) from refusal
 
-    write_whole(weights_file(folder, which), save)
+    write_whole(weights_file(folder, which), save, GO_ON)
 
 
 def write_resume(folder: Path, content: Mapping[str, Any]) -> None:
     """Write what a stopped run needs to go on, whole or not at all."""
     import torch
 
-    write_whole(Path(folder) / RESUME, lambda part: torch.save(dict(content), part))
+    write_whole(Path(folder) / RESUME, lambda part: torch.save(dict(content), part), GO_ON)
 
 
 def read_resume(folder: Path) -> dict[str, Any]:
@@ -332,7 +338,7 @@ def write_curve(folder: Path, rows: Sequence[Mapping[str, float | int | None]]) 
     table = csv.DictWriter(made, names, lineterminator="\n", restval="")
     table.writeheader()
     table.writerows({k: "" if v is None else v for k, v in row.items()} for row in rows)
-    write_text(Path(folder) / CURVE, made.getvalue())
+    write_text(Path(folder) / CURVE, made.getvalue(), GO_ON)
 
 
 def read_curve(folder: Path) -> list[dict[str, float | None]]:
@@ -347,18 +353,20 @@ def read_curve(folder: Path) -> list[dict[str, float | None]]:
         ]
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+def write_text(path: Path, text: str, then: str = "run the command again") -> None:
+    """Write a text file whole or not at all; see `write_whole`."""
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"), then)
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object], then: str) -> None:
     """Write a file under another name, force it onto the disk, then give it its own.
 
     Parameters
     ----------
     write
         Writes the file that it is given.
+    then
+        What a user does who has made room on a full disk.
 
     Raises
     ------
@@ -376,7 +384,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         reason = getattr(refusal, "strerror", None) or str(refusal)
         raise UserError(
             f"{path} cannot be written ({reason}): the one before it stays, make room on the disk "
-            "and go on with `napari-activeft train --resume`"
+            f"and {then}"
         ) from refusal
     finally:
         part.unlink(missing_ok=True)
