@@ -127,7 +127,7 @@ def train(
         "resume": resume,
         "run": run,
     }
-    settings = TrainSettings.model_validate(given | _named_values(option or ()))
+    settings = TrainSettings.model_validate(given | training_values(option or ()))
     if background:
         run_in_background(project, "train", settings, as_json)
         return
@@ -149,7 +149,7 @@ def _or_none(written: str) -> str | None:
     return None if written == "none" else written
 
 
-def _named_values(written: Sequence[str]) -> dict[str, Any]:
+def training_values(written: Sequence[str]) -> dict[str, Any]:
     """Read ``NAME=VALUE``, several values with commas between them."""
     found: dict[str, Any] = {}
     for one in written:

@@ -57,7 +57,8 @@ UnlabelledOption = Annotated[
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 
 
-def _parsed_budget(text: str) -> Budget:
+def parsed_budget(text: str) -> Budget:
+    """Read a budget; a wrong one is a wrong option."""
     try:
         return Budget.parse(text)
     except UserError as refusal:
@@ -96,7 +97,7 @@ def select(
     """Choose the slices to label next, queue them, and write a report."""
     settings = SelectSettings.model_validate(
         {
-            "budget": _parsed_budget(budget),
+            "budget": parsed_budget(budget),
             "selector": selector,
             "seed": seed,
             "map_by": map_by,
@@ -165,8 +166,8 @@ def compare(
     """Set selectors against each other; nothing is queued."""
     settings = CompareSettings.model_validate(
         {
-            "selectors": _listed(selectors),
-            "budgets": [_parsed_budget(one) for one in _listed(budgets)],
+            "selectors": listed(selectors),
+            "budgets": [parsed_budget(one) for one in listed(budgets)],
             "seeds": seeds,
             "files": files or (),
             "outside": outside,
@@ -192,7 +193,8 @@ def compare(
     report(result, as_json)
 
 
-def _listed(written: str) -> list[str]:
+def listed(written: str) -> list[str]:
+    """Read what stands between commas."""
     return [one.strip() for one in written.split(",") if one.strip()]
 
 

@@ -9,14 +9,14 @@ import typer
 
 from napari_activeft.cli.app import JsonOption, ProjectOption, default, opened_project, report
 from napari_activeft.cli.background import BackgroundOption, run_in_background
-from napari_activeft.cli.learning_verbs import _named_values
+from napari_activeft.cli.learning_verbs import training_values
 from napari_activeft.cli.round_verbs import (
     EmptinessOption,
     GapOption,
     PerCaseOption,
     PerVolumeOption,
-    _listed,
-    _parsed_budget,
+    listed,
+    parsed_budget,
 )
 from napari_activeft.settings import SimulateSettings
 from napari_activeft.settings.simulation import RECIPES
@@ -112,14 +112,14 @@ def simulate(
     """
     settings = SimulateSettings.model_validate(
         {
-            "selectors": _listed(selectors),
-            "budgets": [_parsed_budget(one) for one in _listed(budgets)],
+            "selectors": listed(selectors),
+            "budgets": [parsed_budget(one) for one in listed(budgets)],
             "seeds": seeds,
             "rounds": rounds,
-            "networks": _listed(networks),
+            "networks": listed(networks),
             "reference": reference,
             "recipe": recipe,
-            "train": RECIPES.get(recipe, {}) | _named_values(option or ()),
+            "train": RECIPES.get(recipe, {}) | training_values(option or ()),
             "epochs": epochs,
             "test_split": test_split,
             "folds": folds,
