@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from .card import Card
 from .normed_encoder import NormedEncoder
-from .segmenter import Segmenter, repeat_grey
+from .segmenter import Segmenter
 from .vmamba import SIZES
 
 CLASSES = 4
@@ -83,11 +83,6 @@ class VMUNetDetail(Segmenter):
             if level < _OUTPUTS:
                 logits.append(self.heads[level](y))
         return logits[::-1]
-
-    def pooled(self, x: Tensor) -> Tensor:
-        """Map images (b, k, h, w) to the mean over pixels of the normed last map (b, c_3)."""
-        last: Tensor = self.encoder(repeat_grey(x, self.channels))[-1]
-        return last.mean(dim=(1, 2))
 
 
 class InstanceNorm(nn.GroupNorm):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from napari_activeft import selection
 from napari_activeft.errors import UserError
+from napari_activeft.reuse import hash_of_sources, whole_lines
 from napari_activeft.selection.coverage import CoverageFigures
 from napari_activeft.settings import SelectSettings
 
@@ -184,11 +185,9 @@ def code_hash() -> str:
 
     What was chosen or measured by other code, within one version too, may be another thing.
     """
-    folder, summed = Path(selection.__file__).parent, hashlib.sha256()
-    for file in sorted(folder.rglob("*.py")):
-        source = file.read_text(encoding="utf-8")
-        summed.update(f"{file.relative_to(folder).as_posix()}\n{source}\n".encode())
-    return summed.hexdigest()[:12]
+    folder = Path(selection.__file__).parent
+    files = sorted(folder.rglob("*.py"))
+    return hash_of_sources((file.relative_to(folder).as_posix(), file) for file in files)
 
 
 def settings_hash(settings: SelectSettings) -> str:
@@ -213,7 +212,7 @@ def read_cells(path: Path) -> list[Cell]:
     UserError
         If the file is not one of these.
     """
-    lines = _whole_lines(path).decode("utf-8").splitlines()
+    lines = whole_lines(path).decode("utf-8").splitlines()
     if not lines:
         return []
     reader = csv.DictReader(lines)
@@ -246,7 +245,7 @@ def _own_fields() -> list[dataclasses.Field[Any]]:
 def append_cell(path: Path, cell: Cell) -> None:
     """Add a line to a ``cells.csv``; what a killed process left of one is cut off."""
     _add_new_columns(path)
-    whole = len(_whole_lines(path))
+    whole = len(whole_lines(path))
     with path.open("a", newline="", encoding="utf-8") as file:
         file.truncate(whole)
         writer = csv.DictWriter(file, _columns(), lineterminator="\n")
@@ -273,17 +272,12 @@ def _line(cell: Cell) -> dict[str, Any]:
 
 def _add_new_columns(path: Path) -> None:
     """Name the new columns in the header of an older table; its lines stay as they are."""
-    header, _, lines = _whole_lines(path).partition(b"\n")
+    header, _, lines = whole_lines(path).partition(b"\n")
     if tuple(header.decode("utf-8").strip().split(",")) not in _earlier_columns():
         return
     fresh = path.with_suffix(".part")
     fresh.write_bytes(",".join(_columns()).encode() + b"\n" + lines)
     fresh.replace(path)
-
-
-def _whole_lines(path: Path) -> bytes:
-    content = path.read_bytes() if path.exists() else b""
-    return content[: content.rfind(b"\n") + 1]
 
 
 def _cell(row: Mapping[str, str]) -> Cell:

@@ -58,7 +58,7 @@ def nearest(queries: torch.Tensor, points: torch.Tensor) -> tuple[torch.Tensor, 
     found = torch.empty(len(queries), dtype=torch.int64, device=queries.device)
     distances = torch.empty(len(queries), device=queries.device)
     for part in chunks(len(queries), len(points)):
-        closeness = dots(queries[part], points) - halves
+        closeness = dots(queries[part], points).sub_(halves)
         best, found[part] = closeness.max(dim=1)
         own = (queries[part] * queries[part]).sum(dim=1)
         distances[part] = (own - 2.0 * best).clamp_(min=0.0)

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_activeft.errors import UserError
+from napari_activeft.reuse import whole_lines
 from napari_activeft.training.run_files import write_whole
 
 AGAIN = "run the command again, which goes on from there"
@@ -218,16 +219,11 @@ class Tables:
         return known
 
     def _rows(self, name: str) -> list[dict[str, str]]:
-        return list(csv.DictReader(self._whole_lines(name).decode("utf-8").splitlines()))
-
-    def _whole_lines(self, name: str) -> bytes:
-        """Return a table without what a killed process left of a line."""
-        path = self.folder / name
-        content = path.read_bytes() if path.exists() else b""
-        return content[: content.rfind(b"\n") + 1]
+        return list(csv.DictReader(whole_lines(self.folder / name).decode("utf-8").splitlines()))
 
     def _append(self, name: str, columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> None:
-        path, whole = self.folder / name, self._whole_lines(name)
+        path = self.folder / name
+        whole = whole_lines(path)
         header = ",".join(columns)
         if whole and whole.split(b"\n", 1)[0].decode("utf-8") != header:
             raise UserError(

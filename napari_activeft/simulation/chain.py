@@ -26,7 +26,7 @@ from napari_activeft.simulation.material import Material, Tested
 from napari_activeft.simulation.plan import Chain, Conditions, takes_scores
 from napari_activeft.simulation.progress import Stage, Watched
 from napari_activeft.simulation.study import steps_of
-from napari_activeft.training.metrics import TOGETHER, measure
+from napari_activeft.training.metrics import TOGETHER, mean_of_defined, measure
 from napari_activeft.training.run_files import NETWORK, RESUME, NetworkSpec, SavedNetwork
 from napari_activeft.training.view import fit_view
 
@@ -274,7 +274,9 @@ class ChainWork:
     ) -> Cell:
         chain, conditions = self.chain, self.conditions
         values = [TOGETHER, *(one.value for one in self.material.classes)]
-        dice = {v: _mean([one.dice for one in measured if one.value == v]) for v in values}
+        dice = {
+            v: mean_of_defined([one.dice for one in measured if one.value == v]) for v in values
+        }
         return Cell(
             cell=f"{conditions.plan_of(chain, number)}-{conditions.code}",
             data=conditions.data,
@@ -292,7 +294,7 @@ class ChainWork:
             tested_cases=len({one.case for one in measured}),
             tested=len([one for one in measured if one.value == TOGETHER]),
             dice=dice.pop(TOGETHER),
-            hd95_mm=_mean([one.hd95_mm for one in measured if one.value == TOGETHER]),
+            hd95_mm=mean_of_defined([one.hd95_mm for one in measured if one.value == TOGETHER]),
             steps=cost.steps,
             select_seconds=round(cost.select, 3),
             train_seconds=round(cost.train, 3),
@@ -343,12 +345,6 @@ def _no_run(number: int) -> Path:
 def _spacing(one: Tested) -> tuple[float, float, float]:
     """Return millimetres from slice to slice, per pixel down, and across."""
     return (Geometry.from_json(one.volume.geometry).spacing[one.volume.axis], *one.stack.spacing)
-
-
-def _mean(values: Sequence[float]) -> float:
-    """Return the mean of the values that are defined."""
-    defined = [value for value in values if value == value]
-    return sum(defined) / len(defined) if defined else float("nan")
 
 
 def _held_mib() -> float:

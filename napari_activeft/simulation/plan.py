@@ -17,6 +17,7 @@ from typing import Any
 from napari_activeft import models, prediction, selection, training
 from napari_activeft.errors import UserError
 from napari_activeft.kept_weights import file_of, sha256_of
+from napari_activeft.reuse import hash_of_sources
 from napari_activeft.selection import SELECTORS
 from napari_activeft.settings import Budget
 from napari_activeft.settings.learning import AUTO, ENCODER
@@ -230,17 +231,14 @@ def _start_told(start: str) -> list[str]:
 @cache
 def code_hash() -> str:
     """Return 12 digits of a hash of the source that chooses, trains, predicts and measures."""
-    summed = hashlib.sha256()
+    return hash_of_sources(_sources())
+
+
+def _sources() -> Iterator[tuple[str, Path]]:
     for package in (selection, training, prediction, models):
         folder = Path(package.__file__).parent  # type: ignore[arg-type]
         for file in sorted(folder.rglob("*.py")):
-            _add(summed, file, folder)
+            yield f"{folder.name}/{file.relative_to(folder).as_posix()}", file
     own = Path(__file__).parent
     for part in _PARTS:
-        _add(summed, own / f"{part}.py", own)
-    return summed.hexdigest()[:12]
-
-
-def _add(summed: Any, file: Path, folder: Path) -> None:  # noqa: ANN401 - hashlib's own type
-    name = file.relative_to(folder).as_posix()
-    summed.update(f"{folder.name}/{name}\n{file.read_text(encoding='utf-8')}\n".encode())
+        yield f"{own.name}/{part}.py", own / f"{part}.py"

@@ -205,7 +205,9 @@ def measure(
             figures |= _volumes(counts, index, spacing)
             figures |= _shapes(t, p, index, boxes[index - 1], spacing)
         made[value] = {name: figures.get(name, math.nan) for name in METRICS}
-    together = {name: _mean([made[value][name] for value in class_values]) for name in METRICS}
+    together = {
+        name: mean_of_defined([made[value][name] for value in class_values]) for name in METRICS
+    }
     right = (truth == prediction)[known]
     together["accuracy"] = float(right.mean()) if right.size else math.nan
     return {TOGETHER: together, **made}
@@ -332,7 +334,7 @@ def _similarity(
         truth, predicted = t[position] == index, p[position] == index
         if truth.any() or predicted.any():
             values.append(_slice_similarity(truth, predicted, box[1:]))
-    return _mean(values)
+    return mean_of_defined(values)
 
 
 def _slice_similarity(
@@ -366,7 +368,7 @@ def _share(part: float, whole: float) -> float:
     return part / whole if whole else math.nan
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean_of_defined(values: Sequence[float]) -> float:
     """Return the mean of the values that are defined."""
     defined = [value for value in values if value == value]
     return sum(defined) / len(defined) if defined else math.nan
