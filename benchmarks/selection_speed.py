@@ -8,6 +8,7 @@ as its code does; it is here to be measured, not to be used. Also: growth with n
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import subprocess
 import sys
@@ -27,9 +28,13 @@ GROWTH = (
     (10_000, 100),
     (10_000, 1_000),
     (30_000, 1_000),
+    (10_000, 3_000),
+    (30_000, 3_000),
     (100_000, 1_000),
+    (100_000, 3_000),
     (100_000, 10_000),
     (300_000, 3_000),
+    (1_000_000, 1_000),
     (1_000_000, 10_000),
 )
 Vectors = NDArray[np.float32]
@@ -213,38 +218,42 @@ def print_sinkhorn(n: int, k: int, d: int) -> None:
 
 def print_growth(selectors: list[str], options: argparse.Namespace) -> None:
     """Print seconds over n and k, and write them as CSV and as a log-log plot."""
-    from napari_activeft.reports.plots import Line, line_plot
-    from napari_activeft.reports.shell import PALETTE, card, page
-
     print("\n| rows x picks, d 64 | " + " | ".join(selectors) + " |")
     print("|---" * (len(selectors) + 1) + "|")
-    sizes = [size for size in GROWTH if size[0] <= options.growth]
-    seconds: dict[str, list[float]] = {selector: [] for selector in selectors}
     lines = ["rows,picks,selector,seconds,peak_mib"]
-    for n, k in sizes:
+    for n, k in (size for size in GROWTH if size[0] <= options.growth):
         cells = []
         for selector in selectors:
             made = in_a_process(selector, n, k, 64, options)
             failed = isinstance(made, str)
-            seconds[selector].append(float("nan") if failed else made["seconds"])
             cells.append(made if failed else f"{made['seconds']:.1f} s, {made['peak_mib']:.0f} MiB")
             if not failed:
                 lines.append(f"{n},{k},{selector},{made['seconds']},{made['peak_mib']}")
         print(f"| {n:,} x {k:,} | " + " | ".join(cells) + " |", flush=True)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "selection_growth.csv").write_text("\n".join(lines) + "\n")
-    at = sorted(range(len(sizes)), key=lambda i: sizes[i][0] * sizes[i][1])
-    at = [i for j, i in enumerate(at) if not j or np.prod(sizes[i]) > np.prod(sizes[at[j - 1]])]
-    drawn = [
-        Line(name, [float(np.log10(values[i])) for i in at], PALETTE[place % len(PALETTE)])
-        for place, (name, values) in enumerate(seconds.items())
-        if np.isfinite(values).any()
-    ]
-    if drawn:
-        products = [sizes[i][0] * sizes[i][1] for i in at]
-        plot = line_plot(products, drawn, x_label="rows x picks", y_label="log10 of seconds")
-        body = card("log10 of the seconds over rows x picks", plot)
-        (RESULTS / "selection_growth.html").write_text(page("Growth of selections", "d 64", body))
+    table = RESULTS / "selection_growth.csv"
+    table.write_text("\n".join(lines) + "\n")
+    for selector in selectors:
+        draw_growth(table, selector, RESULTS / f"selection_growth_{selector}.png")
+
+
+def draw_growth(table: Path, selector: str, picture: Path) -> None:
+    """Draw seconds over rows, a line for each number of picks, both axes logarithmic."""
+    from matplotlib.figure import Figure
+
+    with table.open() as lines:
+        rows = [row for row in csv.DictReader(lines) if row["selector"] == selector]
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for picks in sorted({int(row["picks"]) for row in rows}):
+        points = sorted(
+            (int(row["rows"]), float(row["seconds"])) for row in rows if int(row["picks"]) == picks
+        )
+        axes.loglog(*zip(*points, strict=True), marker="o", label=f"{picks:,} picks")
+    axes.set(xlabel="rows (d 64)", ylabel="seconds, two threads", title=selector)
+    axes.grid(which="both", alpha=0.2)
+    axes.legend()
+    figure.savefig(picture, dpi=120)
 
 
 def _timed(run: Callable[[], Any]) -> tuple[float, Any]:
