@@ -25,6 +25,7 @@ from napari_activeft.job_steps import step_of
 from napari_activeft.jobs import log_path
 from napari_activeft.project import Project
 from napari_activeft.results import to_json
+from napari_activeft.training.progress import Progress, Watcher
 
 _WRITE_SECONDS: Final = 0.25
 _SAY_SECONDS: Final = 5.0
@@ -35,24 +36,34 @@ class _Terminated(Cancelled):
     """The process was told to end (SIGTERM)."""
 
 
-class _Progress:
+class _Progress(Watcher):
     """Writes progress into the store, four times a second at most, and stops a cancelled job."""
 
     def __init__(self, store: Store, job_id: int) -> None:
         self._store, self._job_id = store, job_id
         self._written = self._said = float("-inf")
         self._latest: tuple[int, int] | None = None
+        self._course = ""
 
     def __call__(self, done: int, total: int) -> None:
         """Note progress; raise `Cancelled` if the job was asked to stop."""
         now = time.monotonic()
         if now - self._said > _SAY_SECONDS:
             self._said = now
-            _log.info("%d of %d", done, total)
+            _log.info("%d of %d%s", done, total, self._course)
         self._latest = (done, total)
         if now - self._written > _WRITE_SECONDS:
             self._written = now
             self._write()
+
+    def course(self, progress: Progress) -> None:
+        """Take the figures of a training for the next line of the log."""
+        score = "" if progress.score is None else f", Dice {progress.score:.4f}"
+        self._course = f", loss {progress.loss:.4f}{score}"
+
+    def say(self, sentence: str) -> None:
+        """Write a sentence into the log."""
+        _log.info("%s", sentence)
 
     def flush(self) -> None:
         """Write what the last call said."""

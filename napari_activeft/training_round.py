@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,7 +90,10 @@ def train_run(
         fitted, training = _fit(project, order, pool, val, fabric, on_progress)
         if fabric.global_rank == 0:
             _note(project, order, fitted, training)
-    return _result(order, fitted, training, fabric)
+    notes = list(fitted.notes)
+    if fabric.global_rank == 0:
+        notes += _paged(order.folder, notes)
+    return _result(order, fitted, training, fabric, notes)
 
 
 def _labelled(project: Project) -> tuple[list[LabelledVolume], list[LabelledVolume]]:
@@ -279,9 +282,8 @@ def _closing(project: Project, number: int, fabric: Fabric) -> Iterator[None]:
 
 
 def _note(project: Project, order: _Order, fitted: Fitted, training: SliceDataset) -> None:
-    """Write the page, and what came out into the store."""
+    """Write what came out into the store."""
     saved = SavedNetwork.read(order.folder)
-    write_training_page(order.folder, order.folder / PAGE, fitted.notes)
     balance = training.balance()
     metrics: dict[str, Any] = {
         "monitor": fitted.monitor,
@@ -301,7 +303,22 @@ def _note(project: Project, order: _Order, fitted: Fitted, training: SliceDatase
     project.store.end_run(order.number, "done", metrics=metrics, checkpoint=checkpoint)
 
 
-def _result(order: _Order, fitted: Fitted, training: SliceDataset, fabric: Fabric) -> TrainResult:
+def _paged(folder: Path, notes: list[str]) -> list[str]:
+    """Write the page; what is wrong with it is a note, since the run itself is done."""
+    try:
+        write_training_page(folder, folder / PAGE, notes)
+    except (OSError, UserError) as fault:
+        note = f"the run is done and kept, but its page was not written: {fault}"
+        (folder / PAGE).unlink(missing_ok=True)  # of an earlier attempt, which says less
+        with suppress(OSError):
+            _append(folder / LOG, note)
+        return [note]
+    return []
+
+
+def _result(
+    order: _Order, fitted: Fitted, training: SliceDataset, fabric: Fabric, notes: list[str]
+) -> TrainResult:
     from napari_activeft.training.launching import number_type
 
     fabric.barrier()  # until the first process has written all files
@@ -323,8 +340,8 @@ def _result(order: _Order, fitted: Fitted, training: SliceDataset, fabric: Fabri
         weights=trained.weights,
         device=str(fabric.device),
         precision=number_type(order.settings, fabric.device),
-        notes=fitted.notes,
-        page=order.folder / PAGE,
+        notes=tuple(notes),
+        page=page if (page := order.folder / PAGE).is_file() else None,
     )
 
 

@@ -141,6 +141,19 @@ def test_a_failed_run_is_noted_with_its_reason(labelled, monkeypatch):
     assert (record.state, record.metrics["reason"]) == ("failed", "the disk is full")
 
 
+def test_a_page_that_cannot_be_written_does_not_undo_a_run(labelled, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(training_round, "write_training_page", fail)
+    result = workflow.train(labelled, SETTINGS)
+
+    assert labelled.store.run(1).state == "done"
+    assert result.page is None
+    assert "its page was not written" in result.notes[-1]
+    assert "No space left" in (result.folder / "log.txt").read_text()
+
+
 def test_two_programs_do_not_train_one_run(labelled):
     from filelock import FileLock
 

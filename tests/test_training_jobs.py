@@ -74,6 +74,9 @@ def test_a_killed_training_goes_on_with_its_run_when_the_job_is_resumed(labelled
     assert len(read_curve(run_folder(labelled, 1))) == 20 > done
     log = (run_folder(labelled, 1) / "log.txt").read_text(encoding="utf-8")
     assert "goes on after step " in log
+    log_of_the_job = jobs.log_path(labelled, job).read_text(encoding="utf-8")
+    assert "goes on after step " in log_of_the_job
+    assert ", loss " in log_of_the_job
 
 
 def test_a_training_that_was_killed_before_its_run_began_starts_afresh(project, not_started):

@@ -37,7 +37,8 @@ class TrainResult:
     notes
         What the log says, sentences.
     page
-        The report with the loss curve and the gradients of each layer.
+        The report with the loss curve and the gradients of each layer; None where it could not be
+        written, which the last of ``notes`` tells.
     """
 
     run: int
@@ -57,4 +58,4 @@ class TrainResult:
     device: str
     precision: str
     notes: tuple[str, ...]
-    page: Path
+    page: Path | None

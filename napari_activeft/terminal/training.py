@@ -29,7 +29,7 @@ def _(result: TrainResult) -> None:
         f"({result.device}, {result.precision}), {result.learnt / 1e6:.2f} of "
         f"{result.weights / 1e6:.2f} M weights learnt"
     )
-    out.print(f"  report: {escape(str(result.page))}")
+    out.print(f"  report: {escape(str(result.page))}" if result.page else f"  {result.notes[-1]}")
     out.print("next: `napari-activeft predict` proposes masks for the rest")
 
 
