@@ -96,23 +96,37 @@ def test_networks_learn_from_picks_of_the_pool_and_are_measured_on_other_cases(m
     )
 
 
-def test_the_dice_of_a_cell_is_that_of_its_network_on_whole_volumes(shared, tmp_path):
+@pytest.mark.parametrize("largest", [False, True])
+def test_the_dice_of_a_cell_is_that_of_its_network_on_whole_volumes(shared, tmp_path, largest):
     from napari_activeft.prediction.predictor import Predictor
     from napari_activeft.prediction.stacking import stacked
     from napari_activeft.training.run_files import SavedNetwork
 
-    settings = asked(tmp_path, selectors=("random",), budgets=(Budget(count=6),), seeds=1)
-    result = workflow.simulate(shared, settings.model_copy(update={"keep": True}))
+    settings = asked(
+        tmp_path,
+        selectors=("random",),
+        budgets=(Budget(count=6),),
+        seeds=1,
+        largest=largest,
+        keep=True,
+    )
+    result = workflow.simulate(shared, settings)
 
     (folder,) = (tmp_path / NETWORKS).iterdir()
     predictor = Predictor.load(
         SavedNetwork.read(folder), device="cpu", precision="float32", tta="none"
     )
     material = Material(shared, settings)
+    predicted = {
+        one.volume.name: stacked(predictor, one.stack, lambda _: None).labels
+        for one in material.divisions[0].tested
+    }
+    cleaned = {name: _largest_components(labels) for name, labels in predicted.items()}
+    assert any((cleaned[name] != predicted[name]).any() for name in predicted)
     wanted = [
         measure(
             material.whole_truth(one.volume),
-            stacked(predictor, one.stack, lambda _: None).labels,
+            (cleaned if largest else predicted)[one.volume.name],
             (1, 2),
             (5.0, 1.0, 1.0),
         )
@@ -122,6 +136,19 @@ def test_the_dice_of_a_cell_is_that_of_its_network_on_whole_volumes(shared, tmp_
     assert point["dice"] == pytest.approx(np.mean([one[0]["dice"] for one in wanted]))
     assert point["dice_1_bright"] == pytest.approx(np.mean([one[1]["dice"] for one in wanted]))
     assert len(wanted) == TEST
+
+
+def _largest_components(labels):
+    """Return the largest component of each class, by scipy."""
+    from scipy import ndimage
+
+    kept = np.zeros_like(labels)
+    for value in (1, 2):
+        components, count = ndimage.label(labels == value, np.ones((3, 3, 3)))
+        if count:
+            sizes = np.bincount(components.ravel())[1:]
+            kept[components == 1 + np.argmax(sizes)] = value
+    return kept
 
 
 def test_curves_and_pages_hold_every_point_with_its_interval(made):
@@ -192,6 +219,7 @@ def test_another_recipe_makes_other_cells_and_what_only_computes_faster_does_not
         {"train": recipe(steps=4)},
         {"emptiness": 0.1},
         {"tta": "flips"},
+        {"largest": True},
         {"folds": 3},
     ):
         assert recipe_hash(asked(tmp_path, **other)) != usual

@@ -79,6 +79,13 @@ def simulate(
             "--absent-as-zero", help="Dice 0 for a class in neither truth nor prediction."
         ),
     ] = default(SimulateSettings, "absent_as_zero"),
+    largest: Annotated[
+        bool,
+        typer.Option(
+            "--largest/--no-largest",
+            help="Keep only the largest component of each class in a predicted volume.",
+        ),
+    ] = default(SimulateSettings, "largest"),
     tta: Annotated[str, typer.Option(help="auto, none, flips or full.")] = default(
         SimulateSettings, "tta"
     ),
@@ -128,6 +135,7 @@ def simulate(
             "unlabelled": unlabelled,
             "absent_as_zero": absent_as_zero,
             "tta": tta,
+            "largest": largest,
             "encoder": encoder,
             "per_case": per_case,
             "per_volume": per_volume,

@@ -77,6 +77,9 @@ class SimulateSettings(ChoiceSettings):
         Dice 0 where a class is in neither truth nor prediction.
     tta
         Test-time augmentation: none, flips, full; auto is flips where the training flips.
+    largest
+        Keep only the largest connected component of each class in a predicted volume, as
+        `PredictSettings.largest` does.
     plan_seed
         Of the folds, of the study's test slices, and of the bootstrap.
     keep
@@ -103,6 +106,7 @@ class SimulateSettings(ChoiceSettings):
     unlabelled: FileValue | None = None
     absent_as_zero: bool = False
     tta: Augmentation = "auto"
+    largest: bool = False
     plan_seed: int = Field(default=0, ge=0)
     keep: bool = False
     trust: bool = False

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from napari_activeft.comparison import growing_memory
 from napari_activeft.errors import UserError
 from napari_activeft.geometry import Geometry
+from napari_activeft.prediction.cleaning import CleanUp
 from napari_activeft.prediction.predictor import Predictor
 from napari_activeft.prediction.stacking import stacked
 from napari_activeft.settings import TrainSettings
@@ -216,7 +217,7 @@ class ChainWork:
 
     def _measured(self, saved: SavedNetwork, cost: _Cost) -> list[Measurement]:
         """Predict what is tested, and measure it."""
-        predictor = self._predictor(saved)
+        predictor, clean_up = self._predictor(saved), CleanUp(self.settings.largest)
         cost.device = str(predictor.device)
         made: list[Measurement] = []
         tested = self.chain.division.tested
@@ -224,6 +225,7 @@ class ChainWork:
             self.watched.stage(Stage(f"predicting {at + 1} of {len(tested)}", 1.0))
             began = time.perf_counter()
             labels = stacked(predictor, one.stack, self.watched.look_at).labels
+            labels = clean_up(labels, voxel_mm3=1.0)  # only the largest: sizes are not compared
             cost.predict += time.perf_counter() - began
             cost.slices += len(labels)
             made += self._compared(one, labels)

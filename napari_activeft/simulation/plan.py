@@ -202,7 +202,7 @@ def recipe_hash(settings: SimulateSettings) -> str:
             repr(settings.activeft),
         ],
         "tested": settings.model_dump(
-            include={"test_split", "folds", "unlabelled", "absent_as_zero", "tta"}
+            include={"test_split", "folds", "unlabelled", "absent_as_zero", "tta", "largest"}
         ),
     }
     if settings.recipe == "study":

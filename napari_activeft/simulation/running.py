@@ -283,6 +283,7 @@ class _Simulation:
             ("steps", steps),
             *((name, str(getattr(own, name))) for name in shown),
             ("test-time augmentation", settings.tta),
+            ("only the largest component of each class", "yes" if settings.largest else "no"),
             ("hashes: recipe, data, code", " ".join(vars(self._conditions).values())),
         ]
 
