@@ -9,7 +9,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from . import tables
-from .errors import StaleSubmitError, UnknownRecordError
+from .errors import StaleSubmitError, StoreError, UnknownRecordError
 from .masks import accepted_query, revision_record
 from .payload import Mask, PackedMask, pack
 from .queue import Queue
@@ -107,24 +107,98 @@ class Answers(Queue):
                 verb = "submit" if stale is None else "submit too late"
                 self._log(session, lease.annotator, verb, query=query.id, revision=revision.id)
             if stale is None:
-                self._answer(session, lease, query)
+                self._close(session, query.slice_id, query, lease.annotator)
         if stale is not None:
             raise _refusal(stale, revision.id)
         return revision_record(revision)
 
-    def _answer(self, session: Session, lease: tables.Lease, query: tables.Query) -> None:
-        """Close the query and whatever leases it has; its strokes are now part of the mask."""
-        query.state, query.skip_reason = "submitted", None
-        now = self._clock()
-        living = select(tables.Lease).where(
-            tables.Lease.query_id == query.id, tables.Lease.ended_at.is_(None)
+    def add_mask(
+        self,
+        slice_id: int,
+        mask: Mask,
+        annotator: str,
+        *,
+        started_from: int | None,
+        seconds_spent: float | None = None,
+        on_top: bool = False,
+    ) -> RevisionRecord:
+        """Store a mask of a slice that nobody was asked for, or a correction; return the revision.
+
+        Parameters
+        ----------
+        started_from
+            The slice's mask that this one was drawn on, None if there was none.
+        seconds_spent, on_top
+            See `submit`.
+
+        Raises
+        ------
+        StaleSubmitError
+            If the slice got another mask meanwhile. Both are kept, the other one still counts.
+        StoreError
+            If somebody else holds the lease of this slice's query just now.
+        MaskError
+            If the mask does not fit the slice or holds a class that is not in the class table.
+        """
+        packed = pack(mask)
+        with self._write() as session:
+            self._end_expired(session)
+            self._check_fit(session, slice_id, packed, mask)
+            query = session.scalar(select(tables.Query).where(tables.Query.slice_id == slice_id))
+            self._refuse_if_with_another(session, query, annotator)
+            standing = self._standing_id(session, slice_id)
+            late = standing != started_from and not on_top
+            base = started_from if late else standing
+            revision = self._append(
+                session,
+                slice_id,
+                packed,
+                author=annotator,
+                source="drawn" if base is None else "corrected",
+                parent_id=base,
+                seconds_spent=seconds_spent,
+                conflict=late,
+            )
+            verb = "add mask too late" if late else "add mask"
+            self._log(session, annotator, verb, slice=slice_id, revision=revision.id)
+            if not late:
+                self._close(session, slice_id, query, annotator)
+        if late:
+            stale = f"the slice got another mask (revision {standing}) meanwhile"
+            raise _refusal(stale, revision.id)
+        return revision_record(revision)
+
+    def _refuse_if_with_another(
+        self, session: Session, query: tables.Query | None, annotator: str
+    ) -> None:
+        if query is None:
+            return
+        held = session.scalar(
+            select(tables.Lease.annotator).where(
+                tables.Lease.query_id == query.id, tables.Lease.ended_at.is_(None)
+            )
         )
-        for other in session.scalars(living):
-            other.ended_at = now
+        if held is not None and held != annotator:
+            raise StoreError(
+                f"{held} is labelling this slice just now (query {query.id}): wait until it is "
+                "submitted, then correct that mask"
+            )
+
+    def _close(
+        self, session: Session, slice_id: int, query: tables.Query | None, annotator: str
+    ) -> None:
+        """Close a slice's query and whatever leases it has; its strokes are part of the mask."""
+        if query is not None:
+            query.state, query.skip_reason = "submitted", None
+            now = self._clock()
+            living = select(tables.Lease).where(
+                tables.Lease.query_id == query.id, tables.Lease.ended_at.is_(None)
+            )
+            for other in session.scalars(living):
+                other.ended_at = now
         session.execute(
             delete(tables.Stroke).where(
-                tables.Stroke.slice_id == query.slice_id,
-                tables.Stroke.annotator == lease.annotator,
+                tables.Stroke.slice_id == slice_id, tables.Stroke.annotator == annotator
             )
         )
 

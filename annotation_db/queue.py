@@ -141,6 +141,37 @@ class Queue(Masks):
             lease = self._new_lease(session, query, annotator, minutes)
             return self._lease_record(session, lease)
 
+    def lease_query(
+        self, query_id: int, annotator: str, *, minutes: float = LEASE_MINUTES
+    ) -> LeaseRecord:
+        """Give the annotator one query in particular; their own lease of it is renewed.
+
+        Raises
+        ------
+        UnknownRecordError
+            If there is no such query.
+        StoreError
+            If somebody else has it, or it was answered; a skipped one is asked again.
+        """
+        with self._write() as session:
+            self._end_expired(session)
+            query = session.get(tables.Query, query_id)
+            if query is None:
+                raise UnknownRecordError(f"no query {query_id} in {self.path}: reload the queue")
+            held = session.scalar(
+                select(tables.Lease).where(
+                    tables.Lease.query_id == query_id, tables.Lease.ended_at.is_(None)
+                )
+            )
+            if held is None and query.state in ("open", "rejected", "skipped"):
+                query.skip_reason = None
+                held = self._new_lease(session, query, annotator, minutes)
+            if held is None or held.annotator != annotator:
+                why = query.state if held is None else f"with {held.annotator}"
+                raise StoreError(f"query {query_id} is {why} already: choose another one")
+            held.expires_at = self._clock() + timedelta(minutes=minutes)
+            return self._lease_record(session, held)
+
     def renew(self, token: str, minutes: float = LEASE_MINUTES) -> LeaseRecord:
         """Put off the end of a lease (a heart-beat) and return it.
 

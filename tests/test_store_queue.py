@@ -261,3 +261,70 @@ def test_a_slice_is_asked_once_only(store):
         store.add_round(new_round([asked]), "maker")
 
     assert len(store.rounds()) == 1
+
+
+def test_one_query_in_particular_can_be_asked_for(store):
+    wanted = store.queries()[2].query_id
+
+    lease = store.lease_query(wanted, "ann")
+
+    assert (lease.query_id, lease.annotator) == (wanted, "ann")
+    assert store.lease_query(wanted, "ann").token == lease.token
+    with pytest.raises(StoreError, match="with ann already"):
+        store.lease_query(wanted, "bob")
+    with pytest.raises(UnknownRecordError):
+        store.lease_query(10_000, "ann")
+
+
+def test_a_skipped_query_can_be_asked_for_again_and_an_answered_one_not(store):
+    first, second = (store.lease_next("ann", another=True) for _ in range(2))
+    store.skip(first.token, "blurred")
+    store.submit(second.token, a_mask())
+
+    assert store.lease_query(first.query_id, "bob").annotator == "bob"
+    with pytest.raises(StoreError, match="is submitted already"):
+        store.lease_query(second.query_id, "bob")
+
+
+def test_a_slice_that_nobody_asked_for_can_get_a_mask(tmp_path):
+    store = make_store(tmp_path / "other.sqlite", queries=0)
+    free = store.pool_slices()[0]
+    store.append_strokes(free.slice_id, "ann", [b"a stroke"])
+
+    first = store.add_mask(free.slice_id, a_mask(), "ann", started_from=None, seconds_spent=7.0)
+    second = store.add_mask(free.slice_id, a_mask(seed=1), "bob", started_from=first.revision_id)
+
+    assert (first.source, first.seconds_spent) == ("drawn", 7.0)
+    assert (second.source, second.parent_id) == ("corrected", first.revision_id)
+    assert store.strokes(free.slice_id, "ann") == []
+    assert [one.revision_id for one in store.accepted()] == [second.revision_id]
+    store.close()
+
+
+def test_a_mask_for_an_open_query_answers_it(store):
+    query = store.queries()[0]
+    store.add_mask(query.slice_id, a_mask(), "ann", started_from=None)
+
+    assert store.queries()[0].state == "submitted"
+
+
+def test_a_mask_drawn_on_an_older_one_is_kept_aside_until_it_is_put_on_top(store):
+    slice_id = store.queries()[0].slice_id
+    first = store.add_mask(slice_id, a_mask(), "ann", started_from=None)
+
+    with pytest.raises(StaleSubmitError) as refusal:
+        store.add_mask(slice_id, a_mask(seed=1), "bob", started_from=None)
+    assert [one.revision_id for one in store.accepted()] == [first.revision_id]
+    kept = next(r for r in store.revisions(slice_id) if r.revision_id == refusal.value.revision_id)
+    assert (kept.conflict, kept.author) == (True, "bob")
+
+    on_top = store.add_mask(slice_id, a_mask(seed=1), "bob", started_from=None, on_top=True)
+    assert [one.revision_id for one in store.accepted()] == [on_top.revision_id]
+
+
+def test_a_slice_that_somebody_is_labelling_is_left_to_them(store):
+    lease = store.lease_next("ann")
+
+    with pytest.raises(StoreError, match="ann is labelling this slice"):
+        store.add_mask(lease.slice_id, a_mask(), "bob", started_from=None)
+    assert store.revisions(lease.slice_id) == []

@@ -1,0 +1,8 @@
+"""An annotator's work on slices, without a window: strokes, undo, the journal, the time it takes.
+
+``strokes``         what one stroke changed, and its bytes in the journal
+``drawing``         the mask of one slice while it is drawn: undo, redo, recovery
+``journal_writer``  puts strokes onto the disk, out of the way of whoever draws
+``task_clock``      time on task, pauses excluded
+``labelling``       a query from its lease to its answer
+"""
