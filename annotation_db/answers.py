@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -53,6 +54,7 @@ class Answers(Queue):
         *,
         seconds_spent: float | None = None,
         on_top: bool = False,
+        started_from: int | Literal["lease"] | None = "lease",
     ) -> RevisionRecord:
         """Store the answer to a leased query, close the query and return the new revision.
 
@@ -70,6 +72,9 @@ class Answers(Queue):
         on_top
             Store the mask as a correction of whatever the slice's mask is now, instead of
             refusing it when somebody else answered meanwhile.
+        started_from
+            The revision that the mask was drawn on, None for an empty slice; by default the one
+            that stood when the lease was taken. Strokes recovered under a later lease may be older.
 
         Raises
         ------
@@ -90,8 +95,9 @@ class Answers(Queue):
                 if not on_top or revision.id == standing:
                     return revision_record(revision)
                 revision = None
-            stale = None if on_top else self._staleness(session, lease, standing)
-            base = lease.parent_revision_id if stale else standing
+            first = lease.parent_revision_id if started_from == "lease" else started_from
+            stale = None if on_top else self._staleness(session, lease, standing, first)
+            base = first if stale else standing
             if revision is None or stale is None:
                 revision = self._append(
                     session,
@@ -202,9 +208,11 @@ class Answers(Queue):
             )
         )
 
-    def _staleness(self, session: Session, lease: tables.Lease, standing: int | None) -> str | None:
+    def _staleness(
+        self, session: Session, lease: tables.Lease, standing: int | None, first: int | None
+    ) -> str | None:
         """Say why a submit under this lease comes too late, None if it is in time."""
-        if standing != lease.parent_revision_id:
+        if standing != first:
             author = session.get_one(tables.Revision, standing).author if standing else "nobody"
             return f"the slice got another mask (revision {standing} by {author}) meanwhile"
         if not self._revive(session, lease):

@@ -221,6 +221,13 @@ class Catalogue(Database):
             )
         return found
 
+    def slice_places(self, slice_ids: Iterable[int]) -> dict[int, tuple[int, int]]:
+        """Return volume id and position of some slices, those that are not there left out."""
+        query = select(tables.Slice.id, tables.Slice.volume_id, tables.Slice.position)
+        with self._read() as session:
+            rows = session.execute(query.where(tables.Slice.id.in_(list(slice_ids)))).all()
+            return {slice_id: (volume_id, position) for slice_id, volume_id, position in rows}
+
     def counts(self) -> Mapping[str, int]:
         """Return how many cases, volumes and slices each split holds, as ``"pool slices": 12``."""
         query = (

@@ -30,8 +30,15 @@ class Journal(Database):
                 for payload in payloads
             )
 
-    def strokes(self, slice_id: int, annotator: str) -> list[StrokeRecord]:
+    def strokes(
+        self, slice_id: int, annotator: str, *, until_damage: bool = False
+    ) -> list[StrokeRecord]:
         """Return the unsubmitted strokes of an annotator on a slice, oldest first.
+
+        Parameters
+        ----------
+        until_damage
+            Return those before the first damaged one instead of refusing.
 
         Raises
         ------
@@ -45,16 +52,19 @@ class Journal(Database):
         )
         with self._read() as session:
             rows = session.scalars(query).all()
-            for row in rows:
-                if hashlib.sha256(row.payload).hexdigest() != row.checksum:
-                    raise CorruptMaskError(
-                        f"stroke {row.id} of {annotator} on slice {slice_id} is damaged: recover "
-                        "the strokes before it, or discard the journal of this slice"
-                    )
-            return [
+        found: list[StrokeRecord] = []
+        for row in rows:
+            if hashlib.sha256(row.payload).hexdigest() != row.checksum:
+                if until_damage:
+                    break
+                raise CorruptMaskError(
+                    f"stroke {row.id} of {annotator} on slice {slice_id} is damaged: recover "
+                    "the strokes before it, or discard the journal of this slice"
+                )
+            found.append(
                 StrokeRecord(row.id, row.slice_id, row.annotator, row.created_at, row.payload)
-                for row in rows
-            ]
+            )
+        return found
 
     def slices_with_strokes(self, annotator: str) -> dict[int, int]:
         """Return how many unsubmitted strokes an annotator has on each slice id."""

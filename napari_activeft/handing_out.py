@@ -52,13 +52,32 @@ def hand_out(project: Project, settings: NextSettings) -> HandedOut:
         raise UserError(
             f"the folder {settings.out} cannot be made ({refusal.strerror}): choose another --out"
         ) from refusal
+    lease, problems = first_readable(
+        project, settings.annotator, another=settings.another, minutes=settings.minutes
+    )
+    if lease is None:
+        return HandedOut(problems=problems)
+    return _written(project, settings.out, lease, problems)
+
+
+def first_readable(
+    project: Project, annotator: str, *, another: bool, minutes: float
+) -> tuple[LeaseRecord | None, list[Problem]]:
+    """Lease the first query whose image can be read, which is then in the project's cache.
+
+    Returns
+    -------
+    lease
+        None if none is free.
+    problems
+        Images that could not be read, whose queries went back into the queue.
+    """
     store = project.store
     problems: list[Problem] = []
     # Held until one is found: a query that goes back at once would be the next one again.
     with ExitStack() as unreadable:
-        another = settings.another
         while len(problems) < _MOST_UNREADABLE:
-            lease = store.lease_next(settings.annotator, another=another, minutes=settings.minutes)
+            lease = store.lease_next(annotator, another=another, minutes=minutes)
             if lease is None:
                 break
             try:
@@ -71,8 +90,8 @@ def hand_out(project: Project, settings: NextSettings) -> HandedOut:
             except BaseException:
                 store.hand_back(lease.token)
                 raise
-            return _written(project, settings.out, lease, problems)
-    return HandedOut(problems=problems)
+            return lease, problems
+    return None, problems
 
 
 def _written(project: Project, out: Path, lease: LeaseRecord, problems: list[Problem]) -> HandedOut:

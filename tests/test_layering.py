@@ -43,6 +43,7 @@ SERVICE = {
     "results",
     "reviewing",
     "round_report",
+    "session",
     "simulation",
     "slice_scores",
     "ticket",

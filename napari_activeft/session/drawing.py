@@ -35,6 +35,11 @@ class Drawing:
         self._first = mask.copy()
         self._done: list[Stroke] = []
         self._undone: list[Stroke] = []
+        self._taken = 0
+
+    def __len__(self) -> int:
+        """Return how many strokes it took in, those that took one back counted too."""
+        return self._taken
 
     @classmethod
     def replayed(cls, mask: LabelMap, base: int | None, strokes: Iterable[Stroke]) -> Self:
@@ -87,6 +92,7 @@ class Drawing:
     def _replay(self, stroke: Stroke) -> Stroke:
         """Change mask and history by a stroke that fits."""
         stroke.apply(self.mask)
+        self._taken += 1
         if stroke.kind == "undo" and self._done:
             self._undone.append(self._done.pop())
         elif stroke.kind == "redo" and self._undone:
