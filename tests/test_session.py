@@ -283,7 +283,7 @@ def test_a_damaged_stroke_costs_only_what_came_after_it(asked, labelling):
     labelling.left()  # waits for the journal
     with closing(sqlite3.connect(asked.store.path)) as connection, connection:
         connection.execute(
-            "UPDATE journal SET payload = x'00' WHERE id = (SELECT max(id) - 1 FROM stroke)"
+            "UPDATE journal SET payload = x'00' WHERE id = (SELECT max(id) - 1 FROM journal)"
         )
 
     again = labelling.next()
