@@ -198,7 +198,8 @@ def slice_up(volume: Volume, plane: str = "auto") -> SlicedVolume:
 class VolumeCache:
     """Keeps the volumes used last in memory, so that a slice of one of them takes no reading.
 
-    Threads may share it; they wait for one another while a volume is read.
+    Threads may share it. Who asks for a volume that another thread is reading waits for it; who
+    asks for one that is in memory never waits.
 
     Parameters
     ----------
@@ -213,17 +214,40 @@ class VolumeCache:
             raise UserError(f"a cache of {max_bytes} bytes was asked: give 0 or more")
         self._open, self._max_bytes = open_by_id, max_bytes
         self._held: OrderedDict[int, Volume] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of what is held
+        self._reading: dict[int, threading.Lock] = {}
 
     def volume(self, volume_id: int) -> Volume:
         """Return a volume with its voxels in memory."""
+        volume = self._found(volume_id)
+        if volume is not None:
+            return volume
         with self._lock:
-            volume = self._held.pop(volume_id, None) or self._open(volume_id)
-            size = volume.data.nbytes
+            reading = self._reading.setdefault(volume_id, threading.Lock())
+        with reading:
+            volume = self._found(volume_id)
+            if volume is None:
+                volume = self._open(volume_id)
+                size = volume.data.nbytes  # this reads it
+                self._keep(volume_id, volume, size)
+        return volume
+
+    def holds(self, volume_id: int) -> bool:
+        """Tell whether a volume is in memory."""
+        with self._lock:
+            return volume_id in self._held
+
+    def _found(self, volume_id: int) -> Volume | None:
+        with self._lock:
+            if volume_id in self._held:
+                self._held.move_to_end(volume_id)
+            return self._held.get(volume_id)
+
+    def _keep(self, volume_id: int, volume: Volume, size: int) -> None:
+        with self._lock:
             while self._held and size + self._bytes() > self._max_bytes:
                 self._held.popitem(last=False)
             self._held[volume_id] = volume
-            return volume
 
     def _bytes(self) -> int:
         return sum(volume.data.nbytes for volume in self._held.values())

@@ -307,6 +307,29 @@ def test_a_volume_that_cannot_be_opened_leaves_the_others_in_the_cache(tmp_path)
     assert opener.opened == [0, 1]
 
 
+def test_a_volume_in_memory_is_had_at_once_while_others_are_read(tmp_path):
+    opener, slow, go_on = Opener(tmp_path), threading.Event(), threading.Event()
+
+    def open_slowly(volume_id):
+        if volume_id == 1:
+            slow.set()
+            assert go_on.wait(10)
+        return opener(volume_id)
+
+    cache = VolumeCache(open_slowly)
+    first = cache.volume(0)
+    with ThreadPoolExecutor(2) as threads:
+        reading = [threads.submit(cache.volume, 1) for _ in range(2)]
+        assert slow.wait(10)
+        assert cache.volume(0) is first  # would wait for ever behind one lock for all
+        assert (cache.holds(0), cache.holds(1)) == (True, False)
+        go_on.set()
+        made, again = (one.result() for one in reading)
+
+    assert made is again
+    assert opener.opened == [0, 1]
+
+
 def test_a_cache_of_negative_size_is_refused():
     with pytest.raises(UserError):
         VolumeCache(lambda volume_id: None, max_bytes=-1)
