@@ -62,7 +62,7 @@ def label_one_by_hand(project: Path) -> None:
 def learn_and_measure(project: Path, number: int, steps: int) -> str:
     """Train run ``number``, let it predict, and return its Dice on the test patients in words."""
     # Anterior and posterior are told apart by the direction, so slices are not mirrored.
-    how = ("--turns", "none", "--augmentation", "light", "--lr", "0.003", "--monitor", "none")
+    how = ("--turns", "none", "--augmentation", "light", "--batch", "8", "--monitor", "none")
     run("train", "--network", "vm_unet_conv_nano", "--steps", steps, *how, "-p", project)
     run("predict", "--run", number, "--split", "pool", "--split", "test", "-p", project)
     run("evaluate", "--run", number, "--truth", "labels", "-p", project)

@@ -16,7 +16,8 @@ _SEVERAL = ("betas", "class_weights")
 
 def train(
     network: Annotated[
-        str, typer.Option(help="vm_unet_conv_nano, vm_unet_v2_micro, dynunet, ...: see the guide.")
+        str,
+        typer.Option(help="vm_unet_detail_nano, vm_unet_v2_micro, dynunet, ...: see the guide."),
     ] = default(TrainSettings, "network"),
     learns: Annotated[
         str, typer.Option(help="full, decoder, freeze_low_gradient, lora or scratch.")

@@ -45,7 +45,9 @@ class TrainSettings(Settings):
     batch, accumulate
         Slices at once, over all processes, and how many such batches make one step.
     lr, weight_decay, eps, betas
-        Of AdamW.
+        Of AdamW. The defaults of steps, batch and lr were found for small networks from random
+        weights, by case folds (docs/benchmarks.md); a large network that starts from kept weights
+        wants a smaller lr, for example 3e-4.
     warm_up
         Share of the steps over which the learning rate rises from 0; then it falls by a cosine.
     last_lr
@@ -115,16 +117,16 @@ class TrainSettings(Settings):
         Number of the run to go on with; the newest that was stopped by default.
     """
 
-    network: Name = "vm_unet_conv_nano"
+    network: Name = "vm_unet_detail_nano"
     learns: Learns = "full"
     start: Name = AUTO
     pixel_mm: float | Literal["auto"] | None = "auto"
     size: int | Literal["auto"] = "auto"
     context: int = Field(default=0, ge=0, le=4)
-    steps: int = Field(default=1500, ge=1, le=1_000_000)
-    batch: int = Field(default=8, ge=1, le=4096)
+    steps: int = Field(default=4000, ge=1, le=1_000_000)
+    batch: int = Field(default=4, ge=1, le=4096)
     accumulate: int = Field(default=1, ge=1, le=1024)
-    lr: float = Field(default=1e-3, gt=0.0, le=1.0)
+    lr: float = Field(default=3e-3, gt=0.0, le=1.0)
     weight_decay: float = Field(default=0.01, ge=0.0, le=1.0)
     eps: float = Field(default=1e-8, gt=0.0, le=1e-2)
     betas: tuple[float, float] = (0.9, 0.999)
