@@ -22,7 +22,7 @@ def calibrated(
 ) -> tuple[SavedNetwork, str]:
     """Return a network with its temperature, fitted and noted in its folder if it had none.
 
-    Fitted on the accepted masks of `val` cases, from which no network learns.
+    Fitted on the masks that people made of `val` cases, from which no network learns.
 
     Returns
     -------
@@ -32,9 +32,9 @@ def calibrated(
     if saved.temperature is not None:
         return saved, ""
     uncalibrated = f"The probabilities of {saved.folder.name} are not calibrated"
-    volumes = labelled_volumes(project, ("val",))
+    volumes = labelled_volumes(project, ("val",), by_people=True)
     if not volumes:
-        return saved, f"{uncalibrated}: no `val` case has an accepted mask to fit them to."
+        return saved, f"{uncalibrated}: no `val` case has a mask made by people to fit them to."
     values = [one.value for one in saved.classes]
     try:
         examples = SliceDataset(volumes, saved.view, values, training=False).examples

@@ -9,7 +9,7 @@ OnProgress = Callable[[int, int], None]
 """Called as ``on_progress(done, total)`` during long work; it may raise `Cancelled`."""
 
 
-STOPPED = "stopped; what was finished stays, the same command goes on from there"
+STOPPED = "stopped; nothing is half-written, the same command goes on or begins anew"
 """What a user is told who stopped something."""
 
 

@@ -20,11 +20,18 @@ from napari_activeft.extras import need_compute
 from napari_activeft.geometry import Geometry
 from napari_activeft.label_maps import with_unlabelled
 from napari_activeft.pool import take_slice
+from napari_activeft.prediction.origins import read_origins
 from napari_activeft.prediction.predictor import Predictor
 from napari_activeft.prediction.stacking import stacked
 from napari_activeft.project import Project
 from napari_activeft.settings import EvaluateSettings
-from napari_activeft.trained_runs import known_turns, notes_on_classes, saved_networks
+from napari_activeft.trained_runs import (
+    known_turns,
+    notes_on_classes,
+    run_folder,
+    saved_networks,
+    stale_volumes,
+)
 from napari_activeft.training.run_files import SavedNetwork
 from napari_activeft.training_data import stacks
 from napari_activeft.volume import read_label_map
@@ -128,6 +135,8 @@ class RunPredictions:
         self._project, self._run, self._settings = project, run, settings
         self._proposed: dict[int, dict[int, int]] = {}
         self._computed = 0
+        self._origins = read_origins(run_folder(project, run))
+        self._peculiar: dict[str, int] = {}
         for one in project.store.proposals(run):
             self._proposed.setdefault(one.volume_id, {})[one.position] = one.revision_id
 
@@ -138,15 +147,38 @@ class RunPredictions:
             self._computed += 1
             (stack,) = stacks(self._project, [volume])
             return stacked(self._predictor, stack, on_slice).labels
+        self._see_its_own(volume)
         shape = (volume.slice_count, volume.slice_height, volume.slice_width)
         labels = np.zeros(shape, dtype=np.uint16)
         for at in positions:
             labels[at] = self._project.store.mask(revisions[at])
         return labels
 
+    def _see_its_own(self, volume: VolumeRecord) -> None:
+        """See that the weights which proposed a volume's masks are still those of the run.
+
+        Raises
+        ------
+        UserError
+            If the run went on since.
+        """
+        if stale_volumes(self._project, self._run, [volume.name]):
+            raise UserError(
+                f"run {self._run} predicted {volume.name} before its weights changed: run "
+                f"`napari-activeft predict --run {self._run}` again, then evaluate"
+            )
+        origin = self._origins.get(volume.name)
+        if origin is not None and origin.peculiarity:
+            self._peculiar[origin.peculiarity] = self._peculiar.get(origin.peculiarity, 0) + 1
+
     def notes(self) -> list[str]:
         """Return what there is to know about the predictions so far."""
         notes = notes_on_classes(self._project, self._saved) if self._has_network else []
+        notes += [
+            f"Volumes of which the proposals of run {self._run} are not of its network alone, "
+            f"{count}: {how}."
+            for how, count in self._peculiar.items()
+        ]
         if self._computed:
             notes.append(
                 f"Volumes predicted just now, {self._computed}: run {self._run} had proposed no "

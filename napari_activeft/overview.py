@@ -10,6 +10,7 @@ from napari_activeft.annotation_db import Store
 from napari_activeft.jobs import describe_all
 from napari_activeft.project import Project
 from napari_activeft.results import InfoResult
+from napari_activeft.trained_runs import end_dead_runs
 from napari_activeft.vectors import damaged_embeddings, embeddings
 
 
@@ -19,6 +20,7 @@ def overview(project: Project | None) -> InfoResult:
         here = program.parts(), program.scans()
         return InfoResult(None, None, {}, [], [], {}, 0, [], [], [], [], [], *here)
     store = project.store
+    end_dead_runs(project)
     return InfoResult(
         folder=project.folder,
         name=store.project().name,

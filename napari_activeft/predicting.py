@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from napari_activeft.annotation_db import VolumeRecord
+from napari_activeft.annotation_db import RunRecord, VolumeRecord
 from napari_activeft.calibrating import calibrated
 from napari_activeft.errors import OnProgress, Problem, UserError, no_progress
 from napari_activeft.exports.names import safe_file_names
@@ -22,6 +22,7 @@ from napari_activeft.extras import need_compute
 from napari_activeft.geometry import Geometry
 from napari_activeft.interrupts import without_interrupts
 from napari_activeft.prediction.cleaning import CleanUp
+from napari_activeft.prediction.origins import Origin, read_origins, write_origins
 from napari_activeft.prediction.predictor import Predictor
 from napari_activeft.prediction.stacking import PredictedVolume, stacked
 from napari_activeft.prediction.uncertainty_table import (
@@ -77,18 +78,27 @@ def predict_volumes(
     volumes = chosen_volumes(project, settings.splits, settings.volumes)
     started = time.monotonic()
     saved, why_not = _calibrated(project, saved, settings)
+    tta = known_turns(saved) if settings.tta == "auto" else settings.tta
     predictor = Predictor.load(
         saved,
         scan=None if settings.scan == "auto" else settings.scan,
         device=settings.device,
         precision=settings.precision,
-        tta=known_turns(saved) if settings.tta == "auto" else settings.tta,
+        tta=tta,
         overlap=settings.overlap,
         whole_up_to=settings.whole_up_to,
         batch=settings.batch,
     )
     numbers = tuple(run.run_id for run in runs)
-    tally = _Work(project, settings, numbers[0], predictor, saved[0]).run(volumes, on_progress)
+    origin = Origin(
+        numbers,
+        tuple(one.hash_now() for one in saved),
+        settings.which,
+        tta,
+        settings.largest,
+        settings.smallest_mm3,
+    )
+    tally = _Work(project, settings, origin, predictor, saved[0]).run(volumes, on_progress)
     return PredictResult(
         runs=numbers,
         volumes=tally.volumes,
@@ -101,7 +111,12 @@ def predict_volumes(
         uncertainty=float(np.mean(tally.doubts)) if tally.doubts else None,
         table=run_folder(project, numbers[0]) / FILE,
         nifti=settings.nifti,
-        notes=(*notes_on_classes(project, saved[0]), *why_not, *_on_memory(predictor, settings)),
+        notes=(
+            *_on_unfinished(runs),
+            *notes_on_classes(project, saved[0]),
+            *why_not,
+            *_on_memory(predictor, settings),
+        ),
         problems=tally.problems,
     )
 
@@ -113,14 +128,16 @@ class _Work:
         self,
         project: Project,
         settings: PredictSettings,
-        run: int,
+        origin: Origin,
         predictor: Predictor,
         saved: SavedNetwork,
     ) -> None:
         self._project, self._settings = project, settings
-        self._run, self._predictor, self._saved = run, predictor, saved
-        self._folder = run_folder(project, run)
+        self._origin, self._run = origin, origin.runs[0]
+        self._predictor, self._saved = predictor, saved
+        self._folder = run_folder(project, self._run)
         self._told = read_uncertainty(self._folder)
+        self._origins = read_origins(self._folder)
         self._clean_up = CleanUp(settings.largest, settings.smallest_mm3)
         self._file_names = safe_file_names(volume.name for volume in project.store.volumes())
 
@@ -172,6 +189,8 @@ class _Work:
         with without_interrupts():
             proposed = store.propose_masks(self._run, masks)
             self._told = write_uncertainty(self._folder, self._told, doubts)
+            self._origins[volume.name] = self._origin
+            write_origins(self._folder, self._origins)
         tally.volumes += 1
         tally.slices += len(labels)
         tally.proposed += len(proposed)
@@ -184,6 +203,16 @@ def _calibrated(
     """Return networks with their temperatures, and a sentence about each that has none."""
     found = [calibrated(project, one, settings.device, settings.precision) for one in saved]
     return [one for one, _ in found], [why_not for _, why_not in found if why_not]
+
+
+def _on_unfinished(runs: Sequence[RunRecord]) -> list[str]:
+    """Say whose weights will be others if the run goes on."""
+    return [
+        f"Run {run.run_id} is {run.state}: these are its weights so far. Once it goes on, predict "
+        "again."
+        for run in runs
+        if run.state != "done"
+    ]
 
 
 def _on_memory(predictor: Predictor, settings: PredictSettings) -> list[str]:

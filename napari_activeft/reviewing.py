@@ -14,6 +14,7 @@ from napari_activeft.errors import OnProgress, UserError
 from napari_activeft.project import Project
 from napari_activeft.results import AcceptResult, ApproveResult, RejectResult
 from napari_activeft.settings import AcceptSettings, ApproveSettings, RejectSettings
+from napari_activeft.volume_choice import chosen_volumes
 
 
 class _InVolume(Protocol):
@@ -209,9 +210,7 @@ def _masks_of_people(
 def _of_volumes(project: Project, masks: Sequence[Mask], names: Sequence[str]) -> list[Mask]:
     if not names:
         return list(masks)
-    ids = {volume.name: volume.volume_id for volume in project.store.volumes()}
-    _see_known("volume", names, ids)
-    meant = {ids[name] for name in names}
+    meant = {volume.volume_id for volume in chosen_volumes(project, (), names)}
     return [one for one in masks if one.volume_id in meant]
 
 

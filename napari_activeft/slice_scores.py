@@ -13,7 +13,7 @@ from napari_activeft.prediction.uncertainty_table import read_uncertainty
 from napari_activeft.project import Project
 from napari_activeft.selection import SELECTORS
 from napari_activeft.settings import SelectSettings
-from napari_activeft.trained_runs import run_folder
+from napari_activeft.trained_runs import run_folder, stale_volumes
 
 BALD = "bald"
 
@@ -54,6 +54,12 @@ def slice_scores(
             f"run {run} predicted {len(pool) - len(lacking)} of the {len(pool)} slices of the "
             f"pool, slice {position} of {volume} is not among them: run `napari-activeft predict "
             f"--run {run}` again, and restore the images that it lists"
+        )
+    stale = stale_volumes(project, run, sorted({volume for volume, _ in places}))
+    if stale:
+        raise UserError(
+            f"run {run} predicted {stale[0]} before its weights changed, and its uncertainty is of "
+            f"the ones before: run `napari-activeft predict --run {run}` again, then select"
         )
     if settings.selector != BALD:
         return np.array([told[place].entropy for place in places])

@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from napari_activeft.annotation_db import JobRecord, RunRecord
+from napari_activeft.annotation_db import JobRecord, ProcessMark, RunRecord, StoreError
 from napari_activeft.errors import UserError
+from napari_activeft.prediction.origins import read_origins
 from napari_activeft.prediction.turning import Augmentation
 from napari_activeft.project import Project
 from napari_activeft.training.run_files import SavedNetwork
+from napari_activeft.training.whole_files import write_text
+
+_PROCESS = ".process.json"
 
 
 def run_folder(project: Project, number: int) -> Path:
     """Return the folder of a run, ``runs/run-001`` for number 1."""
     return project.folder / "runs" / f"run-{number:03d}"
+
+
+def mark_process(folder: Path) -> None:
+    """Note in the folder of a run which process works on it."""
+    write_text(folder / _PROCESS, json.dumps(asdict(ProcessMark.of_this_process())) + "\n")
+
+
+def end_dead_runs(project: Project) -> None:
+    """Note of every run that counts as running whether its process is gone."""
+    for run in project.store.runs():
+        if run.state != "running":
+            continue
+        try:
+            told = json.loads((run_folder(project, run.run_id) / _PROCESS).read_text())
+            lives = ProcessMark(**told).lives()
+        except (OSError, ValueError, TypeError):  # it has not come that far, or is an older one
+            continue
+        if not lives:
+            reason = (
+                "its process ended without a word: go on with `napari-activeft train --resume "
+                f"--run {run.run_id}`"
+            )
+            with suppress(StoreError):  # a project that cannot be written can still be looked at
+                project.store.end_run(run.run_id, "failed", metrics={"reason": reason})
 
 
 def chosen_runs(project: Project, numbers: Sequence[int]) -> list[RunRecord]:
@@ -79,6 +110,37 @@ def saved_networks(
                 "`napari-activeft classes`, or take a run of these classes"
             )
     return saved
+
+
+def stale_volumes(project: Project, run: int, volumes: Iterable[str]) -> list[str]:
+    """Return those of some volumes that a run predicted by weights which it no longer has.
+
+    Parameters
+    ----------
+    volumes
+        Names.
+    """
+    folder = run_folder(project, run)
+    origins = read_origins(folder)
+    now: dict[str, str | None] = {}
+    stale = []
+    for volume in volumes:
+        origin = origins.get(volume)
+        if origin is None:
+            continue
+        if origin.which not in now:
+            now[origin.which] = _hash_now(folder, origin.which)
+        if now[origin.which] not in (None, origin.weights[0]):
+            stale.append(volume)
+    return stale
+
+
+def _hash_now(folder: Path, which: Literal["best", "last"]) -> str | None:
+    """Return the hash of a run's weights; None where they are gone, which changes no proposal."""
+    try:
+        return SavedNetwork.read(folder, which).hash_now()
+    except UserError:
+        return None
 
 
 def known_turns(saved: Sequence[SavedNetwork]) -> Augmentation:

@@ -16,21 +16,34 @@ from napari_activeft.project import Project
 from napari_activeft.training.dataset import LabelledVolume
 
 
-def labelled_volumes(project: Project, splits: Sequence[str] = ("pool",)) -> list[LabelledVolume]:
+def labelled_volumes(
+    project: Project, splits: Sequence[str] = ("pool",), *, by_people: bool = False
+) -> list[LabelledVolume]:
     """Return the volumes of some splits that have an accepted mask, with all of them.
 
     Parameters
     ----------
     splits
         Of ``"pool"``, ``"val"`` and ``"test"``.
+    by_people
+        Leave out accepted proposals: a network would be measured against its own.
     """
     store = project.store
-    accepted = {record.volume_id for record in store.accepted()}
-    return [
-        _volume(project, volume, store.accepted_masks(volume.volume_id))
-        for volume in store.volumes()
-        if volume.volume_id in accepted and volume.split in splits
-    ]
+    counted = {record.revision_id for record in store.accepted()}
+    if by_people:
+        counted &= {one.revision_id for one in store.standing() if one.source != "model"}
+    places: dict[int, set[int]] = {}
+    for record in store.accepted():
+        if record.revision_id in counted:
+            places.setdefault(record.volume_id, set()).add(record.position)
+    found = []
+    for volume in store.volumes():
+        if volume.volume_id not in places or volume.split not in splits:
+            continue
+        masks = store.accepted_masks(volume.volume_id)
+        kept = {at: mask for at, mask in masks.items() if at in places[volume.volume_id]}
+        found.append(_volume(project, volume, kept))
+    return found
 
 
 def stacks(project: Project, volumes: Sequence[VolumeRecord] | None = None) -> list[LabelledVolume]:

@@ -13,16 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_activeft.annotation_db import RunRecord
+from napari_activeft.annotation_db import RunRecord, StoreError
 from napari_activeft.errors import Cancelled, OnProgress, UserError, no_progress
 from napari_activeft.extras import need_compute
 from napari_activeft.project import Project
 from napari_activeft.reports.training_page import write_training_page
 from napari_activeft.results.training import TrainResult
 from napari_activeft.settings import TrainSettings
-from napari_activeft.trained_runs import run_folder
+from napari_activeft.trained_runs import end_dead_runs, mark_process, run_folder
 from napari_activeft.training.progress import Progress, Watcher
 from napari_activeft.training.run_files import (
+    FOLD,
+    RESUME,
     ClassName,
     NetworkSpec,
     SavedNetwork,
@@ -31,6 +33,7 @@ from napari_activeft.training.run_files import (
     weights_file,
 )
 from napari_activeft.training.view import View, fit_view
+from napari_activeft.training.whole_files import remove_parts
 from napari_activeft.training_data import class_values, labelled_volumes, stacks
 
 if TYPE_CHECKING:
@@ -78,16 +81,19 @@ def train_run(
     """
     need_compute("training")
     settings = settings.absolute()
+    end_dead_runs(project)
     stopped = _stopped_run(project, settings.run) if settings.resume else None
+    unread = ""
     if stopped is not None:
-        settings = _settings_of(stopped)
+        unread = _left_unread(settings, own := _settings_of(stopped))
+        settings = own
     pool, val = _labelled(project)
     from napari_activeft.training.launching import launch
 
     fabric = launch(settings)
     order = _order(project, settings, stopped, pool, fabric)
-    with _sole_process(order.folder, fabric), _closing(project, order.number, fabric):
-        fitted, training = _fit(project, order, pool, val, fabric, on_progress)
+    with _closing(project, order.number, fabric), _sole_process(order.folder, fabric):
+        fitted, training = _fit(project, order, pool, val, fabric, on_progress, unread)
         if fabric.global_rank == 0:
             _note(project, order, fitted, training)
     notes = list(fitted.notes)
@@ -105,12 +111,13 @@ def _labelled(project: Project) -> tuple[list[LabelledVolume], list[LabelledVolu
             "slices (`napari-activeft next`, then `submit`) or take label maps in "
             "(`napari-activeft import-labels`), then train again"
         )
-    return pool, labelled_volumes(project, ("val",))
+    return pool, labelled_volumes(project, ("val",), by_people=True)
 
 
 def _stopped_run(project: Project, number: int | None) -> RunRecord:
     """Return a run that did not get to its end, the newest one if none is named."""
     runs = [run for run in project.store.runs() if run.state != "done" and _SPEC in run.settings]
+    kept = [run for run in runs if _can_go_on(run_folder(project, run.run_id))]
     if number is not None:
         asked = project.store.run(number)
         if asked not in runs:
@@ -123,7 +130,13 @@ def _stopped_run(project: Project, number: int | None) -> RunRecord:
         raise UserError(
             "--resume was given, but no run of this project was stopped: leave it out to start one"
         )
-    return runs[-1]
+    # One that failed before its first checkpoint would only fail again.
+    begun = kept or [run for run in runs if run.state != "failed"] or runs
+    return begun[-1]
+
+
+def _can_go_on(folder: Path) -> bool:
+    return any((place / RESUME).is_file() for place in (folder, folder / FOLD))
 
 
 def _settings_of(run: RunRecord) -> TrainSettings:
@@ -131,6 +144,20 @@ def _settings_of(run: RunRecord) -> TrainSettings:
         name: run.settings[name] for name in TrainSettings.model_fields if name in run.settings
     }
     return TrainSettings.model_validate(known)
+
+
+def _left_unread(given: TrainSettings, own: TrainSettings) -> str:
+    """Say which settings were given in vain to a run that goes on by its own; empty if none."""
+    usual = TrainSettings()
+    others = [
+        name
+        for name in TrainSettings.model_fields
+        if name not in ("resume", "run")
+        and getattr(given, name) not in (getattr(usual, name), getattr(own, name))
+    ]
+    if not others:
+        return ""
+    return f"goes on by its own settings: {', '.join(others)} given now are not read"
 
 
 def _order(
@@ -172,8 +199,10 @@ def _classes(project: Project) -> tuple[ClassName, ...]:
 def _new_run(project: Project, settings: TrainSettings, spec: NetworkSpec) -> int:
     """See that the network can be had, then enter a run; return its number."""
     from napari_activeft.training.networks import check_network
+    from napari_activeft.training.starting import see_start
 
     check_network(settings.network)
+    see_start(settings, spec, lambda number: run_folder(project, number))
     rounds = project.store.rounds()
     number = max((run.run_id for run in project.store.runs()), default=0) + 1
     told = {**settings.model_dump(mode="json"), _SPEC: spec_to_json(spec)}
@@ -193,6 +222,7 @@ def _fit(
     val: list[LabelledVolume],
     fabric: Fabric,
     on_progress: OnProgress,
+    unread: str,
 ) -> tuple[Fitted, SliceDataset]:
     from napari_activeft.training.fitting import fit
     from napari_activeft.training.starting import starter
@@ -211,6 +241,8 @@ def _fit(
         if watcher is not None:
             watcher.say(sentence)
 
+    if unread and fabric.global_rank == 0:
+        log(unread)
     fitted = fit(
         training,
         watching,
@@ -239,8 +271,8 @@ def _slices(
 
 def _append(path: Path, sentence: str) -> None:
     """Add a line to a log, with the time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
+    # A log that cannot be written stops no run: the same sentences are told on the screen.
+    with suppress(OSError), path.open("a", encoding="utf-8") as file:
         file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {sentence}\n")
 
 
@@ -252,16 +284,23 @@ def _sole_process(folder: Path, fabric: Fabric) -> Iterator[None]:
         return
     from filelock import FileLock, Timeout
 
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         raise UserError(
             f"the run in {folder} is being trained by another process just now: wait for it, or "
             "stop it first"
         ) from None
+    except OSError as refusal:
+        raise UserError(
+            f"the folder {folder} cannot be written ({refusal.strerror}): make it writable, or "
+            "make room on the disk"
+        ) from refusal
     try:
+        remove_parts(folder)
+        mark_process(folder)
         yield
     finally:
         lock.release()
@@ -277,7 +316,8 @@ def _closing(project: Project, number: int, fabric: Fabric) -> Iterator[None]:
             stopped = isinstance(reason, (Cancelled, KeyboardInterrupt))
             told = "it was stopped" if stopped else " ".join(str(reason).split())
             state = "cancelled" if stopped else "failed"
-            project.store.end_run(number, state, metrics={"reason": told})
+            with suppress(StoreError):  # of a full disk; why the run ended is told all the same
+                project.store.end_run(number, state, metrics={"reason": told})
         raise
 
 
@@ -310,8 +350,7 @@ def _paged(folder: Path, notes: list[str]) -> list[str]:
     except (OSError, UserError) as fault:
         note = f"the run is done and kept, but its page was not written: {fault}"
         (folder / PAGE).unlink(missing_ok=True)  # of an earlier attempt, which says less
-        with suppress(OSError):
-            _append(folder / LOG, note)
+        _append(folder / LOG, note)
         return [note]
     return []
 

@@ -133,7 +133,7 @@ def test_ctrl_c_is_one_line_and_keeps_what_was_finished(tmp_path, many):
     assert result.returncode == 1
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1
-    assert "stopped; what was finished stays" in result.stderr
+    assert "stopped; nothing is half-written" in result.stderr
     assert volumes(tmp_path / "p") == 2
 
     again = in_a_process("add", many, "--project", tmp_path / "p", "--json")

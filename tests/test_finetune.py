@@ -18,8 +18,9 @@ from napari_activeft.models.checkpoint_files import load_checkpoint  # noqa: E40
 
 from napari_activeft.errors import Cancelled, UserError  # noqa: E402
 from napari_activeft.training import loop as loops  # noqa: E402
-from napari_activeft.training import run_files  # noqa: E402
+from napari_activeft.training import run_files, whole_files  # noqa: E402
 from napari_activeft.training.finetune import finetune  # noqa: E402
+from napari_activeft.training.measuring import pooled_dice  # noqa: E402
 from napari_activeft.training.networks import build_network  # noqa: E402
 from napari_activeft.training.run_files import (  # noqa: E402
     ClassName,
@@ -151,6 +152,75 @@ def test_a_stopped_run_goes_on_to_the_same_weights(slices, watched, tmp_path):
     assert not (tmp_path / "two" / "resume.pt").exists()
 
 
+def test_a_run_stopped_in_a_measurement_makes_up_for_it(slices, watched, tmp_path, monkeypatch):
+    settings, spec = quick(check_every=2), spec_of("vm_unet_nano")
+    finetune(slices, watched, spec, settings, tmp_path / "whole")
+    measured = []
+
+    def stopped(*arguments):
+        measured.append(arguments)
+        if len(measured) == 2:
+            raise Cancelled
+        return pooled_dice(*arguments)
+
+    monkeypatch.setattr("napari_activeft.training.finetune.pooled_dice", stopped)
+    with pytest.raises(Cancelled):
+        finetune(slices, watched, spec, settings, tmp_path / "two")
+    finetune(slices, watched, spec, settings, tmp_path / "two", resume=True)
+
+    dice = [
+        [row.get("val_dice") for row in read_curve(tmp_path / name)] for name in ("two", "whole")
+    ]
+    assert dice[0] == dice[1]
+    assert [value is not None for value in dice[0]] == [False, True] * 3
+    assert same(weights(tmp_path / "two"), weights(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_run_that_diverges_keeps_what_was_kept_before(slices, tmp_path, monkeypatch, kept):
+    settings = quick(network="vm_unet_v2_nano", steps=6, checkpoint_every=0.0 if kept else 1e9)
+    spec = spec_of("vm_unet_v2_nano")
+    normal, calls = loops.Loop._gradient, []
+
+    def diverging(self, images, targets, part):
+        figures = normal(self, images, targets, part)  # its batch norms have seen the batch
+        calls.append(part)
+        return [float("nan")] * 3 if len(calls) == 3 else figures
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loops.Loop, "_gradient", diverging)
+        with pytest.raises(UserError, match="the loss of step 3 is nan") as refusal:
+            finetune(slices, None, spec, settings, tmp_path / "run")
+
+    assert "the weights of step 2 are kept" in str(refusal.value)
+    with pytest.raises(Cancelled):
+        finetune(slices, None, spec, settings, tmp_path / "two", on_progress=stop_after(2))
+    assert same(weights(tmp_path / "run", "last"), weights(tmp_path / "two", "last"))
+    assert losses(tmp_path / "run") == losses(tmp_path / "two")
+
+
+def test_what_is_frozen_for_its_small_gradient_is_kept_as_the_others_were_taught_beside_it(
+    slices, tmp_path
+):
+    settings = quick(
+        learns="freeze_low_gradient", probe_steps=2, freeze_below=1.0, steps=4, ema=0.9
+    )
+
+    def look(progress):
+        if progress.step == 2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        finetune(slices, None, spec_of("vm_unet_nano"), settings, tmp_path, on_progress=look)
+    state = torch.load(tmp_path / "resume.pt", weights_only=True)
+    seen = {name: state["network"][name] for name in state["frozen"]}
+    finetune(slices, None, spec_of("vm_unet_nano"), settings, tmp_path, resume=True)
+
+    ended = weights(tmp_path, "best")
+    assert seen
+    assert all(torch.equal(ended[name], weight) for name, weight in seen.items())
+
+
 def test_ctrl_c_waits_for_the_step_and_keeps_it(slices, tmp_path):
     def interrupt(progress):
         if progress.step == 2:
@@ -224,7 +294,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(slices, watched, tmp_path, mon
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run_files.os, "fsync", full)
+    monkeypatch.setattr(whole_files.os, "fsync", full)
     with pytest.raises(UserError, match=r"No space left.*the one before it stays.*train --resume"):
         finetune(slices, watched, spec_of("vm_unet_nano"), quick(), tmp_path, resume=True)
     monkeypatch.undo()
@@ -240,7 +310,7 @@ def test_a_full_disk_tells_others_than_training_nothing_of_resuming(tmp_path, mo
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run_files.os, "fsync", full)
+    monkeypatch.setattr(whole_files.os, "fsync", full)
     with pytest.raises(UserError, match=r"make room on the disk and run the command again$"):
         run_files.set_temperature(tmp_path, 1.5)
     assert SavedNetwork.read(tmp_path).temperature is None

@@ -304,7 +304,7 @@ def test_a_network_is_calibrated_once_on_the_accepted_masks_of_val_cases(tmp_pat
     with with_splits(tmp_path, patient1="val") as project:
         saved = make_run(project)
         (note,) = predict(project).notes
-        assert "of run-001 are not calibrated: no `val` case has an accepted mask" in note
+        assert "of run-001 are not calibrated: no `val` case has a mask made by people" in note
         assert SavedNetwork.read(saved.folder).temperature is None
 
         workflow.import_labels(project, ImportSettings())

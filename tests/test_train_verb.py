@@ -10,11 +10,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from pagereading import read_page, see_self_contained  # noqa: E402
+from projectmaking import assert_sentence  # noqa: E402
 
 from napari_activeft import training_round, workflow  # noqa: E402
 from napari_activeft.errors import Cancelled, UserError  # noqa: E402
 from napari_activeft.project import Project  # noqa: E402
 from napari_activeft.settings import ImportSettings, TrainSettings  # noqa: E402
+from napari_activeft.trained_runs import end_dead_runs, mark_process, run_folder  # noqa: E402
 from napari_activeft.training.run_files import SavedNetwork  # noqa: E402
 
 QUICK = ("--steps", "3", "--batch", "2", "--device", "cpu", "--precision", "float32")
@@ -118,6 +120,62 @@ def test_a_stopped_run_is_resumed_by_its_own_settings(labelled, command_line, mo
     assert labelled.store.run(1).state == "done"
     refused = command_line.refusal("train", "--resume", "--run", "run-001")
     assert "run 1 is done, so there is nothing to go on with" in refused
+
+
+def test_resume_passes_over_runs_that_never_began(labelled, command_line):
+    def stop(done, total):
+        if done == 2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        workflow.train(labelled, SETTINGS, stop)
+    command_line.refusal("train", *QUICK, "--start", "run:99")
+    command_line.refusal("train", *QUICK, "--start", "encoder:nope")
+    assert len(labelled.store.runs()) == 1  # refused before they were in the store
+    labelled.store.end_run(labelled.store.add_run("x", {"spec": {}}, "ann").run_id, "failed")
+
+    assert command_line.json("train", "--resume")["run"] == 1
+
+
+def test_settings_that_a_resumed_run_does_not_read_are_named(labelled, command_line):
+    def stop(done, total):
+        if done == 2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        workflow.train(labelled, SETTINGS, stop)
+
+    result = command_line("train", "--resume", "--steps", "77", "--lr", "0.5")
+
+    assert "goes on by its own settings: steps, lr given now are not read" in result.stderr
+    assert labelled.store.run(1).metrics["steps"] == 4
+
+
+def test_a_run_whose_process_is_gone_counts_as_failed(labelled):
+    run = labelled.store.add_run("killed", {"spec": {}}, "ann").run_id
+    labelled.store.update_run(run, state="running")
+    folder = run_folder(labelled, run)
+    mark_process(folder)
+    end_dead_runs(labelled)
+    assert labelled.store.run(run).state == "running"
+
+    mark = json.loads((folder / ".process.json").read_text())
+    (folder / ".process.json").write_text(json.dumps(mark | {"started": 1.0}))
+    workflow.info(labelled)
+
+    record = labelled.store.run(run)
+    assert record.state == "failed"
+    assert f"train --resume --run {run}" in record.metrics["reason"]
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(labelled, monkeypatch):
+    (labelled.folder / "runs").write_text("in the way")
+
+    with pytest.raises(UserError, match="cannot be written") as refusal:
+        workflow.train(labelled, SETTINGS)
+
+    assert_sentence(str(refusal.value))
+    assert labelled.store.run(1).state == "failed"
 
 
 def test_ctrl_c_tells_how_to_go_on(labelled, command_line, monkeypatch):

@@ -44,11 +44,14 @@ class Member:
         How slices become its input.
     temperature
         That its logits are divided by; None where it is not calibrated, which is as 1.
+    never
+        Outputs that are never predicted: nobody showed it such a class.
     """
 
     network: Callable[[Tensor], Tensor] = field(repr=False)
     view: View
     temperature: float | None = None
+    never: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,10 @@ class Predictor:
                     "networks of the same classes predict together, name one of them"
                 )
         where = pick_device(device)
-        members = [Member(one.build(scan).to(where), one.view, one.temperature) for one in several]
+        members = [
+            Member(one.build(scan).to(where), one.view, one.temperature, _never(one))
+            for one in several
+        ]
         return cls(
             members,
             [one.value for one in several[0].classes],
@@ -308,7 +314,11 @@ class Predictor:
 
     def _turned(self, member: Member, x: Tensor, turn: Turn) -> Tensor:
         """Return probabilities of slices that the network saw laid in one way, laid back."""
+        import torch
+
         logits = self._logits(member, turn.lay(x), turn.size(member.view.size))
+        if member.never:
+            logits[:, list(member.never)] = -torch.inf
         return turn.undo((logits / (member.temperature or 1.0)).softmax(1))
 
     def _logits(self, member: Member, x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -338,3 +348,10 @@ class Predictor:
 
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _never(saved: SavedNetwork) -> tuple[int, ...]:
+    """Return the outputs of a network for classes of which it was shown no pixel."""
+    return tuple(
+        output for output, one in enumerate(saved.classes, start=1) if one.value in saved.unlearnt
+    )

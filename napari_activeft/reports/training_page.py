@@ -13,13 +13,8 @@ from typing import Any
 
 from napari_activeft.reports.plots import nice_ticks
 from napari_activeft.reports.shell import PALETTE, card, empty, key_table, number, page, text
-from napari_activeft.training.run_files import (
-    FOLD,
-    GRADIENTS,
-    SavedNetwork,
-    read_curve,
-    write_text,
-)
+from napari_activeft.training.run_files import FOLD, GRADIENTS, SavedNetwork, read_curve
+from napari_activeft.training.whole_files import write_text
 
 _WIDTH, _HEIGHT = 900, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 884, 12, 274
@@ -44,9 +39,11 @@ def write_training_page(folder: Path, out: Path, notes: Sequence[str] = ()) -> N
     saved, rows = SavedNetwork.read(folder), read_curve(folder)
     fold = read_curve(folder / FOLD)
     body = card("What was trained", key_table(_facts(saved)) + _listed(notes))
-    body += _curve_card("All labelled slices" if fold else "The run", rows)
+    called = {str(one.value): one.name for one in saved.classes}
+    body += _curve_card("All labelled slices" if fold else "The run", rows, called)
     if fold:
-        body += _curve_card("Before: without the cases held back, to find the steps", fold)
+        before = "Before: without the cases held back, to find the steps"
+        body += _curve_card(before, fold, called)
     # A short second run ends before its probe does; the fold's says the same.
     gradients = [folder / GRADIENTS, folder / FOLD / GRADIENTS]
     body += _gradient_card(next((file for file in gradients if file.is_file()), gradients[0]))
@@ -74,7 +71,8 @@ def _listed(notes: Sequence[str]) -> str:
     return "".join(f"<p>{text(note)}</p>" for note in notes)
 
 
-def _curve_card(heading: str, rows: Rows) -> str:
+def _curve_card(heading: str, rows: Rows, called: Mapping[str, str]) -> str:
+    """Draw loss and Dice over the steps; ``called`` names the classes by value."""
     if not rows:
         return card(heading, empty("No step was noted."))
     lines = [
@@ -85,17 +83,18 @@ def _curve_card(heading: str, rows: Rows) -> str:
     drawn = curves(lines)
     each = sorted({name for row in rows for name in row if name.startswith("val_dice")})
     measured = [
-        (_of_class(name), _points(rows, name), PALETTE[at % len(PALETTE)])
+        (_of_class(name, called), _points(rows, name), PALETTE[at % len(PALETTE)])
         for at, name in enumerate(each)
     ]
     if any(points for _, points, _ in measured):
         drawn += curves(measured)
-    return card(heading, drawn, "Over the steps; the loss is that of each batch, smoothed.")
+    smoothed = ", averaged over neighbouring steps" if len(rows) > _MOST_POINTS else ""
+    return card(heading, drawn, f"Over the steps; the loss is that of each batch{smoothed}.")
 
 
-def _of_class(name: str) -> str:
+def _of_class(name: str, called: Mapping[str, str]) -> str:
     value = name.removeprefix("val_dice").removeprefix("_")
-    return f"Dice of class {value}" if value else "mean Dice of the averaged weights"
+    return f"Dice of {called.get(value, value)}" if value else "mean Dice of the averaged weights"
 
 
 def _points(rows: Rows, name: str) -> list[tuple[float, float]]:

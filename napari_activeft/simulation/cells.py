@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from napari_activeft.errors import UserError
 from napari_activeft.reuse import whole_lines
-from napari_activeft.training.run_files import write_whole
+from napari_activeft.training.whole_files import write_whole
 
 AGAIN = "run the command again, which goes on from there"
 """What a user does who has made room on a full disk."""

@@ -31,6 +31,7 @@ FIRST = "stratified_random"
 """Chooses the first round of a selector that cannot choose without scores."""
 
 _PARTS = ("choice", "material", "chain", "plan", "study")  # of this package, those that decide
+_ON_THE_WAY = ("pool", "pool_stacks", "training_data")  # from an image to what a network sees
 # Of the training, what changes where and how fast it is computed, and what the plan itself says.
 _NOT_OF_THE_RECIPE = {
     "network",
@@ -110,8 +111,10 @@ def chains(material: Material, settings: SimulateSettings) -> list[Chain]:
     Raises
     ------
     UserError
-        If a budget cannot be spent, or a round would get no slice.
+        If a budget cannot be spent, two are the same, or a round would get no slice.
     """
+    for division in material.divisions:
+        _see_different(settings, division)
     return [
         chain
         for seed in range(settings.seeds)
@@ -120,6 +123,19 @@ def chains(material: Material, settings: SimulateSettings) -> list[Chain]:
         for budget in settings.budgets
         for chain in _of_selectors(settings, division, network, budget, seed)
     ]
+
+
+def _see_different(settings: SimulateSettings, division: Division) -> None:
+    """See that no two budgets come to the same number of slices: they would be one cell."""
+    free = len(division.rows)
+    known: dict[int, str] = {}
+    for budget in settings.budgets:
+        slices, asked = budget.slices(free, free), _written(budget)
+        if slices in known:
+            raise UserError(
+                f"the budgets {known[slices]} and {asked} are {slices} slices both: leave one out"
+            )
+        known[slices] = asked
 
 
 def _of_selectors(
@@ -242,3 +258,5 @@ def _sources() -> Iterator[tuple[str, Path]]:
     own = Path(__file__).parent
     for part in _PARTS:
         yield f"{own.name}/{part}.py", own / f"{part}.py"
+    for part in _ON_THE_WAY:
+        yield f"{part}.py", own.parent / f"{part}.py"

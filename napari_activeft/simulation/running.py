@@ -32,7 +32,7 @@ from napari_activeft.simulation.material import Material
 from napari_activeft.simulation.plan import Chain, Conditions, chains, conditions, see_selectors
 from napari_activeft.simulation.progress import Watched
 from napari_activeft.simulation.study import REPORTED, differences
-from napari_activeft.training.run_files import write_text, write_whole
+from napari_activeft.training.whole_files import write_text, write_whole
 
 PAGE = "index.html"
 _LOCKS = ".chains"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -35,6 +35,16 @@ class RunningMean:
         if moving:
             means, weights = (list(part) for part in zip(*moving, strict=True))
             torch._foreach_lerp_(means, weights, 1 - decay)
+
+    @torch.no_grad()
+    def settle(self, network: nn.Module, names: Iterable[str]) -> None:
+        """Let the mean of parameters that learn no more be their weights.
+
+        Those that learn on are trained against these weights, not against an older mean of them.
+        """
+        parameters = dict(network.named_parameters())
+        for name in names:
+            self._means[name].copy_(parameters[name])
 
     @contextmanager
     def inside(self, network: nn.Module) -> Iterator[None]:

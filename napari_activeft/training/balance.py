@@ -68,4 +68,5 @@ class Balance:
             for share in self.classes
         )
         partly = f", {self.partly_labelled} of them in part" if self.partly_labelled else ""
-        return f"{self.slices} slices of {self.cases} cases{partly}: {shares}"
+        slices = f"{self.slices} slice{'s' * (self.slices != 1)}"
+        return f"{slices} of {self.cases} case{'s' * (self.cases != 1)}{partly}: {shares}"

@@ -22,7 +22,7 @@ from napari_activeft.errors import Cancelled, UserError
 from napari_activeft.training.batches import Batches
 from napari_activeft.training.launching import launch
 from napari_activeft.training.learning import Learning
-from napari_activeft.training.loop import Diverged, Loop, now
+from napari_activeft.training.loop import Course, Diverged, Loop, now
 from napari_activeft.training.losses import SegmentationLoss
 from napari_activeft.training.measuring import Score, pooled_dice
 from napari_activeft.training.networks import build_network
@@ -35,9 +35,9 @@ from napari_activeft.training.run_files import (
     NetworkSpec,
     SavedNetwork,
     write_curve,
-    write_text,
     write_weights,
 )
+from napari_activeft.training.whole_files import write_text
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -130,6 +130,7 @@ class _Run:
     fabric: Fabric
     monitor: str
     notes: list[str] = field(default_factory=list)
+    unlearnt: tuple[int, ...] = ()
 
     def go(
         self, start: Start | None, resume: bool, on_progress: OnCourse, on_log: OnLog
@@ -193,6 +194,9 @@ class _Run:
         missing = [
             one.name for one, known in zip(self.spec.classes, labelled, strict=True) if not known
         ]
+        self.unlearnt = tuple(
+            one.value for one, known in zip(self.spec.classes, labelled, strict=True) if not known
+        )
         if missing:
             if settings.missing_class == "stop":
                 raise UserError(
@@ -230,34 +234,49 @@ class _Run:
 
     def _train(self, loop: Loop, on_progress: OnCourse) -> Trained:
         settings, course = self.settings, loop.course
-        began, kept, score, stopped_early = now(), now(), None, False
-        first = course.step
+        began, kept, score = now(), now(), None
+        first, safe = course.step, course.step
 
         def seconds() -> float:
             return course.seconds + now() - began
 
         with _held_back_interrupt() as wants_stop:
             try:
+                if self._is_due(course) and "val_dice" not in course.rows[-1]:
+                    self._measure(loop, course.rows[-1])  # it was stopped in the middle of that
+                stopped_early = self._has_had_enough(loop)
                 while course.step < settings.steps and not stopped_early:
                     row = loop.step()
                     row["seconds"] = round(seconds(), 3)
-                    if course.step % settings.check_every == 0 or course.step == settings.steps:
+                    due = self._is_due(course)
+                    if due:
                         score = self._measure(loop, row)
                         stopped_early = self._has_had_enough(loop)
+                    if due or now() - kept >= settings.checkpoint_every:
                         self._keep(loop, seconds())
-                        kept = now()
-                    elif now() - kept >= settings.checkpoint_every:
-                        self._keep(loop, seconds())
-                        kept = now()
+                        kept, safe = now(), course.step
                     pace = (now() - began) / (course.step - first)
                     left = pace * (settings.steps - course.step)
                     on_progress(Progress(course.step, settings.steps, row["loss"], score, left))
                     if wants_stop():
                         raise Cancelled
-            except (Cancelled, KeyboardInterrupt, Diverged):
+            except (Cancelled, KeyboardInterrupt):
                 self._keep(loop, seconds())
                 raise
+            except Diverged as fault:
+                # Weights that gave such a loss are kept only where there are no earlier ones.
+                if not safe:
+                    self._keep(loop, seconds())
+                elif self.fabric.global_rank == 0:
+                    write_curve(self.folder, course.rows)
+                told = f"{fault} (the weights of step {safe or course.step} are kept)"
+                raise Diverged(told) from None
         return self._finish(loop, seconds(), stopped_early)
+
+    def _is_due(self, course: Course) -> bool:
+        """Tell whether the weights of this step are to be measured."""
+        every = self.settings.check_every
+        return course.step > 0 and (course.step % every == 0 or course.step == self.settings.steps)
 
     def _measure(self, loop: Loop, row: dict[str, Any]) -> float | None:
         """Measure the averaged weights, note it, and keep them if none were better."""
@@ -345,6 +364,7 @@ class _Run:
             monitor=self.monitor,
             score=loop.course.best,
             settings=self.settings.model_dump(mode="json"),
+            unlearnt=self.unlearnt,
         )
         if not over:
             return saved

@@ -167,7 +167,8 @@ def _calibration(folder: Path, watched: SliceDataset, ways: _Ways) -> float:
     temperature = temperature_of(network.to(ways.fabric.device), watched, ways.fabric)
     other = folder.name == FOLD
     whose = ", that of the network that the cases held back did not teach" if other else ""
-    ways.on_log(f"calibrated by a temperature of {temperature:.3f} on {len(watched)} slices{whose}")
+    count = f"{len(watched)} slice{'s' * (len(watched) != 1)}"
+    ways.on_log(f"calibrated by a temperature of {temperature:.3f} on {count}{whose}")
     return temperature
 
 

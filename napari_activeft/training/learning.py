@@ -130,7 +130,7 @@ class Learning:
         ]
         if not self._adapted:
             raise UserError(
-                f"learns=lora was given for {type(self.network).__name__}, whose encoder has no "
+                f"learns=lora was given for {settings.network}, whose encoder has no "
                 "projections: take one of our networks, or learns=full"
             )
         config = LoraConfig(

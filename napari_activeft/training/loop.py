@@ -133,7 +133,7 @@ class Loop:
         Raises
         ------
         Diverged
-            If loss or gradient is no number; the weights are those before the step.
+            If loss or gradient is no number; the network is then as it was before the step.
         """
         course, settings = self.course, self.settings
         last = course.step + 1 >= settings.steps
@@ -143,15 +143,17 @@ class Loop:
             group["lr"] = rate
         self._wrapped.train()
         self.learning.train()  # after: it leaves a frozen encoder in eval mode
+        buffers = [(one, one.clone()) for one in self.learning.network.buffers()]
         figures = halved_on_shortage(
             lambda part: self._gradient(images, targets, part), course, self.fabric, self._on_log
         )
         norm = self._clipped_norm()
         if not math.isfinite(sum(figures)) or not self._may_go_on(norm):
+            for one, before in buffers:  # batch norms have taken in what was no number
+                one.copy_(before)
             raise Diverged(
                 f"the loss of step {course.step + 1} is {figures[0]:.4g} and its gradient "
-                f"{norm:.4g}, but finite ones are needed: the weights before that step are kept in "
-                "last.safetensors, lower the learning rate or take float32"
+                f"{norm:.4g}, but finite ones are needed: lower the learning rate or take float32"
             )
         self._fabric_optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
@@ -239,6 +241,7 @@ class Loop:
     def freeze(self, names: list[str]) -> None:
         """Freeze parameters; many processes must be told what there is to exchange."""
         self.learning.freeze(names)
+        self.mean.settle(self.learning.network, names)
         if names and self.fabric.world_size > 1:
             self._wrapped = self.fabric.setup_module(self._deep)
 

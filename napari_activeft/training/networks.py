@@ -112,7 +112,7 @@ def check_network(name: str) -> None:
         If there is none.
     """
     if name not in NETWORKS:
-        near = difflib.get_close_matches(name, NETWORKS, _NEAR_NAMES, cutoff=0.3) or list(NETWORKS)
+        near = difflib.get_close_matches(name, NETWORKS, _NEAR_NAMES) or list(NETWORKS)
         raise UserError(f"no network is called {name!r}: take one of {', '.join(near)}")
 
 

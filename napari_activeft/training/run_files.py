@@ -10,14 +10,14 @@ import csv
 import dataclasses
 import io
 import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from napari_activeft.errors import UserError
 from napari_activeft.training.view import View
+from napari_activeft.training.whole_files import write_text, write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,6 +90,8 @@ class SavedNetwork:
         Of the training, as `TrainSettings` writes them.
     weight_hash
         Of the best weights; None while the run is not over.
+    unlearnt
+        Values of the classes of which no pixel was labelled; they are not predicted.
     """
 
     spec: NetworkSpec
@@ -102,6 +104,7 @@ class SavedNetwork:
     score: float | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     weight_hash: str | None = None
+    unlearnt: tuple[int, ...] = ()
 
     @classmethod
     def read(cls, folder: Path, which: Which = "best") -> Self:
@@ -131,6 +134,7 @@ class SavedNetwork:
                 score=told["score"],
                 settings=dict(told["settings"]),
                 weight_hash=told["weight_hash"],
+                unlearnt=tuple(int(value) for value in told.get("unlearnt", ())),
             )
         except OSError as refusal:
             raise UserError(
@@ -171,10 +175,15 @@ class SavedNetwork:
             weight_hash,
         )
 
+        if not self.weights_path.is_file():
+            raise UserError(self._without_weights())
         try:
             state = load_checkpoint(self.weights_path)
         except CheckpointError as refusal:
-            raise UserError(str(refusal)) from refusal
+            raise UserError(
+                f"the weights of {self.folder.name} cannot be read ({refusal}): restore "
+                f"{self.weights_path} from a backup, or train again"
+            ) from refusal
         known = self.weight_hash if self.which == "best" else None
         if known is not None and weight_hash(state) != known:
             raise UserError(
@@ -182,6 +191,30 @@ class SavedNetwork:
                 "replaced or changed, restore it or train again"
             )
         return state
+
+    def hash_now(self) -> str:
+        """Return the hash of the weights that lie there now, also of a run that is not over.
+
+        Raises
+        ------
+        UserError
+            If they cannot be read.
+        """
+        from napari_activeft.models.checkpoint_files import weight_hash
+
+        if self.which == "best" and self.weight_hash is not None:
+            return self.weight_hash
+        return weight_hash(self.weights())
+
+    def _without_weights(self) -> str:
+        """Say what there is instead of the weights that are meant."""
+        other: Which = "last" if self.which == "best" else "best"
+        if weights_file(self.folder, other).is_file():
+            return (
+                f"{self.folder.name} kept no {self.which} weights, it was stopped before: take "
+                f"which={other}, or {GO_ON}"
+            )
+        return f"{self.folder.name} kept no weights, it was stopped before: {GO_ON}"
 
     def build(self, scan: str | None = None) -> Segmenter:
         """Return the network in eval mode, with its weights, on the CPU.
@@ -222,6 +255,7 @@ class SavedNetwork:
             "score": self.score,
             "settings": dict(self.settings),
             "weight_hash": self.weight_hash,
+            "unlearnt": list(self.unlearnt),
         }
         write_text(self.folder / NETWORK, json.dumps(told, indent=2) + "\n", then)
 
@@ -351,40 +385,3 @@ def read_curve(folder: Path) -> list[dict[str, float | None]]:
             {name: float(text) if text else None for name, text in row.items()}
             for row in csv.DictReader(file)
         ]
-
-
-def write_text(path: Path, text: str, then: str = "run the command again") -> None:
-    """Write a text file whole or not at all; see `write_whole`."""
-    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"), then)
-
-
-def write_whole(path: Path, write: Callable[[Path], object], then: str) -> None:
-    """Write a file under another name, force it onto the disk, then give it its own.
-
-    Parameters
-    ----------
-    write
-        Writes the file that it is given.
-    then
-        What a user does who has made room on a full disk.
-
-    Raises
-    ------
-    UserError
-        If the disk refuses; the earlier file stays.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(part)
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    except (OSError, RuntimeError) as refusal:  # torch tells of a full disk by a RuntimeError
-        reason = getattr(refusal, "strerror", None) or str(refusal)
-        raise UserError(
-            f"{path} cannot be written ({reason}): the one before it stays, make room on the disk "
-            f"and {then}"
-        ) from refusal
-    finally:
-        part.unlink(missing_ok=True)

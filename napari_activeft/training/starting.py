@@ -51,6 +51,27 @@ def starter(
     return lambda _: _warned(settings)
 
 
+def see_start(settings: TrainSettings, spec: NetworkSpec, run_folder: RunFolder) -> None:
+    """See that the weights to start from are there, before anything is begun.
+
+    Raises
+    ------
+    UserError
+        If a run or an encoder is named that cannot be had.
+    """
+    if settings.learns == "scratch":
+        return
+    if settings.start.startswith(RUN):
+        number = int(settings.start.removeprefix(RUN))
+        _see_run(spec, number, run_folder(number))
+    elif settings.start.startswith(ENCODER):
+        _encoder_file(settings.start.removeprefix(ENCODER))
+
+
+def _encoder_file(named: str) -> Path:
+    return Path(named) if Path(named).is_file() else weights_path(named)
+
+
 def _warned(settings: TrainSettings) -> str:
     """Say that nothing was loaded, and what that means where the encoder does not learn."""
     if settings.learns in ("decoder", "lora"):
@@ -62,7 +83,7 @@ def _warned(settings: TrainSettings) -> str:
 
 
 def _from_encoder(network: Segmenter, named: str) -> str:
-    path = Path(named) if Path(named).is_file() else weights_path(named)
+    path = _encoder_file(named)
     if isinstance(network, PlainUNet):
         raise UserError(
             f"the encoder weights {named} were given to a U-Net of MONAI, which has another "
@@ -91,6 +112,14 @@ def _from_what_is_kept(network: Segmenter) -> str | None:
 
 
 def _from_run(network: Segmenter, spec: NetworkSpec, number: int, folder: Path) -> str:
+    saved = _see_run(spec, number, folder)
+    put_weights(network, saved.weights(), str(saved.weights_path), spec)
+    other = "" if saved.view == spec.view else ", which saw slices at another scale or size"
+    return f"starts from run {number}{other}"
+
+
+def _see_run(spec: NetworkSpec, number: int, folder: Path) -> SavedNetwork:
+    """Return the network of a run that another one can start from."""
     saved = SavedNetwork.read(folder)
     before = saved.spec
     if before.classes != spec.classes:
@@ -104,9 +133,7 @@ def _from_run(network: Segmenter, spec: NetworkSpec, number: int, folder: Path) 
             f"{spec.network} with {spec.channels} is to be trained: name the same network and "
             "context, or start from random weights"
         )
-    put_weights(network, saved.weights(), str(saved.weights_path), spec)
-    other = "" if before.view == spec.view else ", which saw slices at another scale or size"
-    return f"starts from run {number}{other}"
+    return saved
 
 
 def _listed(spec: NetworkSpec) -> str:
