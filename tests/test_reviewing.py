@@ -150,7 +150,7 @@ def test_a_scope_without_proposals_says_where_there_are_some(project):
     proposed(project)
     with pytest.raises(UserError, match="no masks for selected slices, and 12 for others"):
         workflow.accept(project, AcceptSettings(run=1, only_queried=True))
-    with pytest.raises(UserError, match="no volume nowhere in this project: choose") as refusal:
+    with pytest.raises(UserError, match=r"no volume is called .nowhere.: name one") as refusal:
         workflow.accept(project, AcceptSettings(run=1, volumes=("nowhere",)))
     assert_sentence(str(refusal.value))
 

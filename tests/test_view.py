@@ -104,6 +104,9 @@ def test_volumes_of_different_channels_are_refused_by_name():
 def test_a_pixel_so_small_that_slices_would_not_fit_is_refused():
     with pytest.raises(UserError, match="choose a larger pixel-mm"):
         View(0.001, (64, 64)).shape_of((256, 256), (1.0, 1.0))
+    with pytest.raises(UserError, match="would become 3 x 2 at 100 mm: choose a smaller pixel-mm"):
+        View(100.0, (64, 64)).shape_of((256, 200), (1.0, 1.0))
+    assert View(100.0, (64, 64)).shape_of((3, 2), (1.0, 1.0)) == (1, 1)  # it was as small before
 
 
 @given(

@@ -37,6 +37,7 @@ STRIDE = 32
 """Sides of training crops are multiples of this: what the deepest network halves five times."""
 _LARGEST_AUTO = 192
 _LARGEST_SIDE = 8192
+_SMALLEST_SIDE = 4
 # Evenly spread over a volume: enough for mean and deviation to be right to a per cent.
 _SCALING_SLICES = 32
 # In units of the intensity range: below, a channel is constant but for rounding.
@@ -105,7 +106,7 @@ class View:
         Raises
         ------
         UserError
-            If they would become larger than any slice is.
+            If they would become larger than any slice is, or a few pixels.
         """
         if self.pixel_mm is None:
             return shape
@@ -117,6 +118,11 @@ class View:
                 "a larger pixel-mm, or correct the spacing of the image"
             )
         height, width = (max(round(side), 1) for side in sides)
+        if max(height, width) < _SMALLEST_SIDE <= max(shape):
+            raise UserError(
+                f"slices of {shape[0]} x {shape[1]} pixels would become {height} x {width} at "
+                f"{self.pixel_mm:g} mm: choose a smaller pixel-mm"
+            )
         return height, width
 
     def to_json(self) -> dict[str, Any]:

@@ -43,10 +43,10 @@ def write_whole(path: Path, write: Callable[[Path], object], then: str) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except (OSError, RuntimeError) as refusal:  # torch tells of a full disk by a RuntimeError
-        reason = getattr(refusal, "strerror", None) or str(refusal)
+        reason = getattr(refusal, "strerror", None) or "the disk did not take all of it"
+        stays = "the one before it stays, " if path.exists() else ""
         raise UserError(
-            f"{path} cannot be written ({reason}): the one before it stays, make room on the disk "
-            f"and {then}"
+            f"{path} cannot be written ({reason}): {stays}make room on the disk and {then}"
         ) from refusal
     finally:
         part.unlink(missing_ok=True)
