@@ -114,6 +114,13 @@ def test_workflow_loads_neither_torch_nor_a_window_nor_the_command_line():
     assert not loaded_by("napari_activeft.workflow") & (QT | COMMAND_LINE | {"torch"})
 
 
+def test_the_widgets_load_no_torch():
+    found = modules(PACKAGE / "widgets", "napari_activeft.widgets")
+
+    assert "napari_activeft.widgets.layer_watch" in found
+    assert not loaded_by(*found, "napari_activeft.session.labelling") & {"torch", "typer"}
+
+
 def test_the_command_line_loads_nothing_slow_to_show_its_help():
     slow = QT | DATABASE | IMAGE_LIBRARIES | {"torch", "numpy"}
 
