@@ -44,6 +44,14 @@ def pick_device(asked: str) -> torch.device:
     return device
 
 
+def use_threads(count: int) -> None:
+    """Let torch compute with so many threads of the CPU; 0 leaves it to torch."""
+    import torch
+
+    if count:
+        torch.set_num_threads(count)
+
+
 def pick_precision(asked: str, device: torch.device) -> str:
     """Return ``"float32"`` or ``"bfloat16"``; ``"auto"`` is the faster one that is safe.
 

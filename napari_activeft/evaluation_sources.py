@@ -14,6 +14,7 @@ import numpy as np
 
 from napari_activeft.annotation_db import VolumeRecord
 from napari_activeft.calibrating import calibrated
+from napari_activeft.devices import use_threads
 from napari_activeft.errors import UserError
 from napari_activeft.exports.names import safe_file_names
 from napari_activeft.extras import need_compute
@@ -202,6 +203,7 @@ class RunPredictions:
     def _predictor(self) -> Predictor:
         need_compute("predicting")
         settings = self._settings
+        use_threads(settings.threads)
         saved, _ = calibrated(self._project, self._saved, settings.device)
         tta = known_turns([saved]) if settings.tta == "auto" else settings.tta
         return Predictor.load(saved, device=settings.device, tta=tta)

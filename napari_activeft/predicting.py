@@ -16,6 +16,7 @@ import numpy as np
 
 from napari_activeft.annotation_db import RunRecord, VolumeRecord
 from napari_activeft.calibrating import calibrated
+from napari_activeft.devices import use_threads
 from napari_activeft.errors import OnProgress, Problem, UserError, no_progress
 from napari_activeft.exports.names import safe_file_names
 from napari_activeft.extras import need_compute
@@ -73,6 +74,7 @@ def predict_volumes(
         no volume is meant.
     """
     need_compute("predicting")
+    use_threads(settings.threads)
     runs = chosen_runs(project, settings.runs)
     saved = saved_networks(project, runs, settings.which)
     volumes = chosen_volumes(project, settings.splits, settings.volumes)

@@ -88,6 +88,17 @@ def test_every_slice_of_the_pool_gets_the_mask_that_the_network_predicts(trained
     assert trained.store.accepted() == []
 
 
+def test_the_threads_that_are_asked_for_compute(trained, command_line, monkeypatch):
+    import torch
+
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    command_line("predict", "--device", "cpu", "--tta", "none")
+    assert asked == []
+    command_line("predict", "--device", "cpu", "--tta", "none", "--threads", "3")
+    assert asked == [3]
+
+
 def test_the_same_prediction_twice_is_proposed_once(trained):
     predict(trained)
     count = trained.store.mask_count()

@@ -52,6 +52,9 @@ def evaluate(
     device: Annotated[
         str, typer.Option(help="Of what is not predicted yet: auto, cpu, cuda, cuda:1 or mps.")
     ] = default(EvaluateSettings, "device"),
+    threads: Annotated[int, typer.Option(help="Of the CPU; 0 is torch's choice.")] = default(
+        EvaluateSettings, "threads"
+    ),
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 if a volume was passed over.")
     ] = False,
@@ -72,6 +75,7 @@ def evaluate(
             "out": out,
             "tta": tta,
             "device": device,
+            "threads": threads,
         }
     )
     if background:

@@ -45,6 +45,9 @@ def predict(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = default(
         PredictSettings, "device"
     ),
+    threads: Annotated[int, typer.Option(help="Of the CPU; 0 is torch's choice.")] = default(
+        PredictSettings, "threads"
+    ),
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = default(
         PredictSettings, "precision"
     ),
@@ -82,6 +85,7 @@ def predict(
             "whole_up_to": whole_up_to,
             "batch": batch,
             "device": device,
+            "threads": threads,
             "precision": precision,
             "scan": scan,
             "largest": largest,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from napari_activeft.devices import free_bytes, pick_device, pick_precision
+from napari_activeft.devices import free_bytes, pick_device, pick_precision, use_threads
 from napari_activeft.embedding.encoder import WEIGHTLESS
 from napari_activeft.embedding.network import SIDE, NetworkEncoder
 from napari_activeft.errors import UserError
@@ -56,8 +56,7 @@ def network_encoder(settings: EmbedSettings, channels: int) -> Prepared:
         scan = choose_scan(scan_setting(settings), device, torch.float32)
     except (RuntimeError, ValueError) as refusal:
         raise UserError(str(refusal)) from refusal
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    use_threads(settings.threads)
     network = _with_weights(settings, channels)
     side = settings.size or SIDE
     encoder = NetworkEncoder(

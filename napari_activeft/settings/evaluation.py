@@ -35,7 +35,7 @@ class EvaluateSettings(Settings):
         Of the bootstrap.
     out
         Folder to write; ``reports/evaluation-run-001`` and so on in the project by default.
-    tta, device
+    tta, device, threads
         Of volumes that the run did not predict yet, see `PredictSettings`.
     """
 
@@ -49,6 +49,7 @@ class EvaluateSettings(Settings):
     out: Path | None = None
     tta: Augmentation = "auto"
     device: Name = "auto"
+    threads: int = Field(default=0, ge=0, le=1024)
 
     @model_validator(mode="after")
     def _one_source(self) -> EvaluateSettings:

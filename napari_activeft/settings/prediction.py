@@ -39,6 +39,8 @@ class PredictSettings(Settings):
         Slices at once; halved where the memory does not suffice.
     device, precision
         auto, cpu, cuda, cuda:1 or mps; auto, float32 or bfloat16.
+    threads
+        Of the CPU; 0 leaves it to torch.
     scan
         Which selective scan computes.
     largest
@@ -61,6 +63,7 @@ class PredictSettings(Settings):
     batch: int = Field(default=8, ge=1, le=4096)
     device: Name = "auto"
     precision: Precision = "auto"
+    threads: int = Field(default=0, ge=0, le=1024)
     scan: Scan = "auto"
     largest: bool = False
     smallest_mm3: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)

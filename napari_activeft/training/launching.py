@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from napari_activeft.devices import pick_device, pick_precision
+from napari_activeft.devices import pick_device, pick_precision, use_threads
 from napari_activeft.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ def launch(settings: TrainSettings) -> Fabric:
     UserError
         If the device, its number type, or so many processes cannot be had.
     """
-    import torch
-
     device = pick_device(settings.device)
     precision = number_type(settings, device)
     processes = settings.devices * settings.nodes
@@ -41,8 +39,7 @@ def launch(settings: TrainSettings) -> Fabric:
             f"processes run: start with `torchrun --nnodes {settings.nodes} --nproc-per-node "
             f"{settings.devices} -m napari_activeft train ...`, or take one device"
         )
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    use_threads(settings.threads)
     with _silence():
         from lightning_fabric import Fabric
 
