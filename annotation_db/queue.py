@@ -172,6 +172,17 @@ class Queue(Masks):
             held.expires_at = self._clock() + timedelta(minutes=minutes)
             return self._lease_record(session, held)
 
+    def holder(self, slice_id: int) -> str | None:
+        """Return who is labelling a slice just now, None if nobody is."""
+        living = self._living_leases().subquery()
+        query = (
+            select(living.c.annotator)
+            .join(tables.Query, tables.Query.id == living.c.query_id)
+            .where(tables.Query.slice_id == slice_id)
+        )
+        with self._read() as session:
+            return session.scalar(query)
+
     def renew(self, token: str, minutes: float = LEASE_MINUTES) -> LeaseRecord:
         """Put off the end of a lease (a heart-beat) and return it.
 

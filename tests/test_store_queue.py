@@ -276,6 +276,15 @@ def test_one_query_in_particular_can_be_asked_for(store):
         store.lease_query(10_000, "ann")
 
 
+def test_who_holds_a_slice_is_known_until_the_lease_ends(store, clock):
+    lease = store.lease_next("ann")
+    assert store.holder(lease.slice_id) == "ann"
+    assert store.holder(lease.slice_id + 1) is None
+
+    clock.pass_minutes(31)
+    assert store.holder(lease.slice_id) is None
+
+
 def test_a_skipped_query_can_be_asked_for_again_and_an_answered_one_not(store):
     first, second = (store.lease_next("ann", another=True) for _ in range(2))
     store.skip(first.token, "blurred")

@@ -5,6 +5,7 @@
 ``journal_writer``  puts strokes onto the disk, out of the way of whoever draws
 ``task_clock``      time on task, pauses excluded
 ``labelling``       a query from its lease to its answer
+``volume_work``     one volume on the desk: which strokes count, one undo for all its slices
 ``edits``           which slices an edit in the viewer touched
 ``ahead``           volumes read before they are asked for
 """

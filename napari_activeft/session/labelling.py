@@ -129,10 +129,16 @@ class Labelling:
         StoreError
             If there is no such slice.
         UserError
-            If its image cannot be read.
+            If its image cannot be read, or somebody else is labelling it just now.
         """
         self.project.cache.volume(volume_id)
         slice_id = self.project.store.slice_id(volume_id, position)
+        holder = self.project.store.holder(slice_id)
+        if holder not in (None, self.annotator):
+            raise UserError(
+                f"{holder} is labelling slice {position} of this volume just now: leave it to "
+                "them, or correct their mask once it is submitted"
+            )
         standing = [r for r in self.project.store.standing() if r.slice_id == slice_id]
         base = standing[0].revision_id if standing else None
         return self._task(volume_id, position, slice_id, base, None)
