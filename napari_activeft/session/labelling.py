@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 
@@ -295,5 +295,7 @@ class Labelling:
         if base is None:
             shape = (volume.slice_height, volume.slice_width)
             return np.zeros(shape, np.uint16 if large else np.uint8)
-        mask: LabelMap = cast("LabelMap", self.project.store.mask(base))
-        return mask.astype(np.uint16) if large else mask
+        mask = self.project.store.mask(base)
+        if large:
+            return np.array(mask, dtype=np.uint16)
+        return mask
