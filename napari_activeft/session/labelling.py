@@ -292,10 +292,7 @@ class Labelling:
         """Return the mask (h, w) to start from, in a type that holds every class."""
         values = [record.value for record in self.project.store.classes()]
         large = max(values, default=0) > _LARGEST_BYTE
-        if base is None:
-            shape = (volume.slice_height, volume.slice_width)
-            return np.zeros(shape, np.uint16 if large else np.uint8)
-        mask = self.project.store.mask(base)
-        if large:
-            return np.array(mask, dtype=np.uint16)
-        return mask
+        mask: LabelMap = np.zeros((volume.slice_height, volume.slice_width), np.uint8)
+        if base is not None:
+            mask = self.project.store.mask(base)
+        return mask.astype(np.uint16) if large else mask
