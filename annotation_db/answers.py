@@ -179,15 +179,11 @@ class Answers(Queue):
     ) -> None:
         if query is None:
             return
-        held = session.scalar(
-            select(tables.Lease.annotator).where(
-                tables.Lease.query_id == query.id, tables.Lease.ended_at.is_(None)
-            )
-        )
-        if held is not None and held != annotator:
+        held = self._lease_on(session, query)
+        if held is not None and held.annotator != annotator:
             raise StoreError(
-                f"{held} is labelling this slice just now (query {query.id}): wait until it is "
-                "submitted, then correct that mask"
+                f"{held.annotator} is labelling this slice just now (query {query.id}): wait until "
+                "it is submitted, then correct that mask"
             )
 
     def _close(
@@ -196,12 +192,9 @@ class Answers(Queue):
         """Close a slice's query and whatever leases it has; its strokes are part of the mask."""
         if query is not None:
             query.state, query.skip_reason = "submitted", None
-            now = self._clock()
-            living = select(tables.Lease).where(
-                tables.Lease.query_id == query.id, tables.Lease.ended_at.is_(None)
-            )
-            for other in session.scalars(living):
-                other.ended_at = now
+            lease = self._lease_on(session, query)
+            if lease is not None:
+                lease.ended_at = self._clock()
         session.execute(
             delete(tables.Stroke).where(
                 tables.Stroke.slice_id == slice_id, tables.Stroke.annotator == annotator

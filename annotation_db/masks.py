@@ -106,6 +106,11 @@ class Masks(Database):
         with self._read() as session:
             return [StandingRecord(*row) for row in session.execute(_standing_query())]
 
+    def standing_id(self, slice_id: int) -> int | None:
+        """Return the revision that stands for a slice, None if it has none."""
+        with self._read() as session:
+            return self._standing_id(session, slice_id)
+
     def mask_count(self) -> int:
         """Return how many revisions are stored, of any source."""
         with self._read() as session:

@@ -158,11 +158,7 @@ class Queue(Masks):
             query = session.get(tables.Query, query_id)
             if query is None:
                 raise UnknownRecordError(f"no query {query_id} in {self.path}: reload the queue")
-            held = session.scalar(
-                select(tables.Lease).where(
-                    tables.Lease.query_id == query_id, tables.Lease.ended_at.is_(None)
-                )
-            )
+            held = self._lease_on(session, query)
             if held is None and query.state in ("open", "rejected", "skipped"):
                 query.skip_reason = None
                 held = self._new_lease(session, query, annotator, minutes)
@@ -261,6 +257,14 @@ class Queue(Masks):
     def _living_leases(self) -> Select[int, str]:
         return select(tables.Lease.query_id, tables.Lease.annotator).where(
             tables.Lease.ended_at.is_(None), tables.Lease.expires_at > self._clock()
+        )
+
+    def _lease_on(self, session: Session, query: tables.Query) -> tables.Lease | None:
+        """Return the lease that a query is under; expired ones must have been ended before."""
+        return session.scalar(
+            select(tables.Lease).where(
+                tables.Lease.query_id == query.id, tables.Lease.ended_at.is_(None)
+            )
         )
 
     def _held_by(self, session: Session, annotator: str) -> tables.Lease | None:

@@ -34,7 +34,7 @@ from napari_activeft.trained_runs import (
     stale_volumes,
 )
 from napari_activeft.training.run_files import SavedNetwork
-from napari_activeft.training_data import stacks
+from napari_activeft.training_data import accepted_places, stacks
 from napari_activeft.volume import read_label_map
 from napari_activeft.voxels import UNLABELLED, LabelMap
 
@@ -82,15 +82,14 @@ class Truths:
 
     def _masks(self, volume: VolumeRecord) -> Truth:
         masks = self._project.store.accepted_masks(volume.volume_id)
-        people = {at: mask for at, mask in masks.items() if (volume.volume_id, at) in self._people}
+        own = self._people.get(volume.volume_id, set())
+        people = {at: mask for at, mask in masks.items() if at in own}
         self._from_models += len(masks) - len(people)
         return people
 
     @cached_property
-    def _people(self) -> set[tuple[int, int]]:
-        """Volume and position of the masks that no network made."""
-        standing = self._project.store.standing()
-        return {(one.volume_id, one.position) for one in standing if one.source != "model"}
+    def _people(self) -> dict[int, set[int]]:
+        return accepted_places(self._project, by_people=True)
 
     def _labels(self, volume: VolumeRecord) -> Truth:
         path = self._project.label_path(volume)
@@ -163,7 +162,7 @@ class RunPredictions:
         UserError
             If the run went on since.
         """
-        if stale_volumes(self._project, self._run, [volume.name]):
+        if volume.name in self._stale:
             raise UserError(
                 f"run {self._run} predicted {volume.name} before its weights changed: run "
                 f"`napari-activeft predict --run {self._run}` again, then evaluate"
@@ -186,6 +185,10 @@ class RunPredictions:
                 "masks of them. Nothing of that is stored; `napari-activeft predict` stores it."
             )
         return notes
+
+    @cached_property
+    def _stale(self) -> set[str]:
+        return stale_volumes(self._project, self._run)
 
     @cached_property
     def _has_network(self) -> bool:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from napari_activeft.errors import OnProgress, Problem, no_progress
+from napari_activeft.wording import counted
 
 _SHOWN_PROBLEMS = 20
 
@@ -68,12 +69,6 @@ def new_table(*headings: str) -> Table:
         # A number or name that is cut off says nothing.
         made.add_column(heading, no_wrap=True, overflow="ignore")
     return made
-
-
-def counted(number: int, what: str, many: str | None = None) -> str:
-    """Return a number with its noun, in the plural where it is not one."""
-    many = "queries" if what == "query" else many
-    return f"{number} {what if number == 1 else many or what + 's'}"
 
 
 def quoted(path: str) -> str:

@@ -55,7 +55,7 @@ def slice_scores(
             f"pool, slice {position} of {volume} is not among them: run `napari-activeft predict "
             f"--run {run}` again, and restore the images that it lists"
         )
-    stale = stale_volumes(project, run, sorted({volume for volume, _ in places}))
+    stale = sorted(stale_volumes(project, run) & {volume for volume, _ in places})
     if stale:
         raise UserError(
             f"run {run} predicted {stale[0]} before its weights changed, and its uncertainty is of "

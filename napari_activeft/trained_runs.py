@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 from napari_activeft.annotation_db import JobRecord, ProcessMark, RunRecord, StoreError
 from napari_activeft.errors import UserError
 from napari_activeft.prediction.origins import read_origins
 from napari_activeft.prediction.turning import Augmentation
 from napari_activeft.project import Project
-from napari_activeft.training.run_files import SavedNetwork
+from napari_activeft.training.run_files import SavedNetwork, Which
 from napari_activeft.training.whole_files import write_text
 
 _PROCESS = ".process.json"
@@ -90,7 +89,7 @@ def run_of_job(project: Project, job: JobRecord) -> RunRecord | None:
 
 
 def saved_networks(
-    project: Project, runs: Sequence[RunRecord], which: Literal["best", "last"] = "best"
+    project: Project, runs: Sequence[RunRecord], which: Which = "best"
 ) -> list[SavedNetwork]:
     """Return the networks that runs kept, and see that they know classes of this project.
 
@@ -112,30 +111,19 @@ def saved_networks(
     return saved
 
 
-def stale_volumes(project: Project, run: int, volumes: Iterable[str]) -> list[str]:
-    """Return those of some volumes that a run predicted by weights which it no longer has.
-
-    Parameters
-    ----------
-    volumes
-        Names.
-    """
+def stale_volumes(project: Project, run: int) -> set[str]:
+    """Return the names of the volumes that a run predicted by weights which it no longer has."""
     folder = run_folder(project, run)
     origins = read_origins(folder)
-    now: dict[str, str | None] = {}
-    stale = []
-    for volume in volumes:
-        origin = origins.get(volume)
-        if origin is None:
-            continue
-        if origin.which not in now:
-            now[origin.which] = _hash_now(folder, origin.which)
-        if now[origin.which] not in (None, origin.weights[0]):
-            stale.append(volume)
-    return stale
+    now = {which: _hash_now(folder, which) for which in {each.which for each in origins.values()}}
+    return {
+        volume
+        for volume, origin in origins.items()
+        if now[origin.which] not in (None, origin.weights[0])
+    }
 
 
-def _hash_now(folder: Path, which: Literal["best", "last"]) -> str | None:
+def _hash_now(folder: Path, which: Which) -> str | None:
     """Return the hash of a run's weights; None where they are gone, which changes no proposal."""
     try:
         return SavedNetwork.read(folder, which).hash_now()

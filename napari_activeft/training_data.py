@@ -28,15 +28,8 @@ def labelled_volumes(
     by_people
         Leave out accepted proposals: a network would be measured against its own.
     """
-    store = project.store
-    counted = {record.revision_id for record in store.accepted()}
-    if by_people:
-        counted &= {one.revision_id for one in store.standing() if one.source != "model"}
-    places: dict[int, set[int]] = {}
-    for record in store.accepted():
-        if record.revision_id in counted:
-            places.setdefault(record.volume_id, set()).add(record.position)
-    found = []
+    store, found = project.store, []
+    places = accepted_places(project, by_people=by_people)
     for volume in store.volumes():
         if volume.volume_id not in places or volume.split not in splits:
             continue
@@ -44,6 +37,23 @@ def labelled_volumes(
         kept = {at: mask for at, mask in masks.items() if at in places[volume.volume_id]}
         found.append(_volume(project, volume, kept))
     return found
+
+
+def accepted_places(project: Project, *, by_people: bool = False) -> dict[int, set[int]]:
+    """Return the positions of the accepted masks by volume id.
+
+    Parameters
+    ----------
+    by_people
+        Leave out accepted proposals.
+    """
+    store = project.store
+    models = {one.revision_id for one in store.standing() if by_people and one.source == "model"}
+    places: dict[int, set[int]] = {}
+    for record in store.accepted():
+        if record.revision_id not in models:
+            places.setdefault(record.volume_id, set()).add(record.position)
+    return places
 
 
 def stacks(project: Project, volumes: Sequence[VolumeRecord] | None = None) -> list[LabelledVolume]:

@@ -16,16 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from napari_activeft.annotation_db import StaleSubmitError, Store, StoreError
-from projectmaking import assert_sentence
+from projectmaking import assert_sentence, select
 
-from napari_activeft import workflow
 from napari_activeft.errors import UserError
 from napari_activeft.session.drawing import Drawing
 from napari_activeft.session.journal_writer import JournalWriter
 from napari_activeft.session.labelling import Labelling
 from napari_activeft.session.strokes import Stroke
 from napari_activeft.session.task_clock import TaskClock
-from napari_activeft.settings import Budget, SelectSettings
 
 SHAPE = (9, 11)
 
@@ -143,7 +141,7 @@ def test_time_on_task_leaves_pauses_out():
 @pytest.fixture
 def asked(project):
     """A project with a round of eight slices."""
-    workflow.select(project, SelectSettings(budget=Budget(count=8), selector="random"))
+    select(project, "8", selector="random")
     return project
 
 

@@ -7,14 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from napari_activeft.annotation_db import StaleSubmitError
-from projectmaking import assert_sentence
+from projectmaking import assert_sentence, select
 
-from napari_activeft import workflow
 from napari_activeft.errors import UserError
 from napari_activeft.session.journal_writer import JournalWriter
 from napari_activeft.session.labelling import Labelling
 from napari_activeft.session.volume_work import VolumeWork
-from napari_activeft.settings import Budget, SelectSettings
 
 SHAPE = (9, 11)
 
@@ -27,7 +25,7 @@ def filled(value, row=None):
 
 @pytest.fixture
 def asked(project):
-    workflow.select(project, SelectSettings(budget=Budget(count=3), selector="random"))
+    select(project, "3", selector="random")
     return project
 
 

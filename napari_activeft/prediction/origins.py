@@ -10,9 +10,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from napari_activeft.errors import UserError
+from napari_activeft.training.run_files import Which
 from napari_activeft.training.whole_files import write_text
 
 FILE = "predicted.json"
@@ -37,7 +38,7 @@ class Origin:
 
     runs: tuple[int, ...]
     weights: tuple[str, ...]
-    which: Literal["best", "last"]
+    which: Which
     tta: str
     largest: bool = False
     smallest_mm3: float = 0.0

@@ -139,8 +139,7 @@ class Labelling:
                 f"{holder} is labelling slice {position} of this volume just now: leave it to "
                 "them, or correct their mask once it is submitted"
             )
-        standing = [r for r in self.project.store.standing() if r.slice_id == slice_id]
-        base = standing[0].revision_id if standing else None
+        base = self.project.store.standing_id(slice_id)
         return self._task(volume_id, position, slice_id, base, None)
 
     def left(self) -> list[Left]:

@@ -6,13 +6,14 @@ than the one asked for are held back unless the annotator says that they are mea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from napari_activeft.annotation_db import RevisionRecord
 from napari_activeft.session.labelling import Labelling, Task
+from napari_activeft.session.strokes import Stroke
 from napari_activeft.voxels import LabelMap
 
 
@@ -107,20 +108,21 @@ class VolumeWork:
 
     def undo(self) -> Shown | None:
         """Take back the last stroke on whichever slice; None without any."""
-        if not self._done:
-            return None
-        position = self._done.pop()
-        self._labelling.undo(self._tasks[position])
-        self._undone.append(position)
-        return Shown(position, self.mask(position))
+        return self._moved(self._done, self._undone, self._labelling.undo)
 
     def redo(self) -> Shown | None:
         """Do again what was last taken back; None if there is nothing."""
-        if not self._undone:
+        return self._moved(self._undone, self._done, self._labelling.redo)
+
+    def _moved(
+        self, source: list[int], target: list[int], act: Callable[[Task], Stroke | None]
+    ) -> Shown | None:
+        """Let the last stroke of one list be the last of the other."""
+        if not source:
             return None
-        position = self._undone.pop()
-        self._labelling.redo(self._tasks[position])
-        self._done.append(position)
+        position = source.pop()
+        act(self._tasks[position])
+        target.append(position)
         return Shown(position, self.mask(position))
 
     def empty(self) -> Shown:

@@ -27,8 +27,9 @@ from napari_activeft.simulation.material import Material, Tested
 from napari_activeft.simulation.plan import Chain, Conditions, takes_scores
 from napari_activeft.simulation.progress import Stage, Watched
 from napari_activeft.simulation.study import steps_of
+from napari_activeft.trained_runs import known_turns
 from napari_activeft.training.metrics import TOGETHER, mean_of_defined, measure
-from napari_activeft.training.run_files import NETWORK, RESUME, NetworkSpec, SavedNetwork
+from napari_activeft.training.run_files import RESUME, NetworkSpec, SavedNetwork, is_over
 from napari_activeft.training.view import fit_view
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class ChainWork:
         settings, spec = self._train_settings(len(rows)), self._spec()
         values = [one.value for one in spec.classes]
         training = SliceDataset(self.material.labelled(rows), spec.view, values, training=True)
-        if not _is_over(folder):
+        if not is_over(folder):
             fit(
                 training,
                 None,
@@ -201,10 +202,7 @@ class ChainWork:
 
     def _predictor(self, saved: SavedNetwork) -> Predictor:
         own = self.settings.train
-        tta = self.settings.tta
-        if tta == "auto":
-            turned = own.augmentation != "none" and own.turns != "none"
-            tta = "flips" if turned else "none"
+        tta = known_turns([saved]) if self.settings.tta == "auto" else self.settings.tta
         precision = own.precision if own.precision != "float16" else "auto"
         return Predictor.load(
             saved,
@@ -330,11 +328,6 @@ def _start_of(folder: Path) -> str:
     except OSError:
         return ""
     return next((one.removeprefix(_STARTS) for one in lines if one.startswith(_STARTS)), "")
-
-
-def _is_over(folder: Path) -> bool:
-    """Return whether a training in this folder came to its end."""
-    return (folder / NETWORK).is_file() and SavedNetwork.read(folder).weight_hash is not None
 
 
 def _no_run(number: int) -> Path:

@@ -7,8 +7,9 @@ from typing import Any
 from rich.markup import escape
 
 from napari_activeft.results import EvaluateResult
-from napari_activeft.screen import counted, list_problems, new_table, out, tables
+from napari_activeft.screen import list_problems, new_table, out, tables
 from napari_activeft.terminal.showing import show
+from napari_activeft.wording import counted
 
 _COLUMNS = (
     ("dice", "Dice", 3),

@@ -13,8 +13,9 @@ from napari_activeft.results import (
     VerifyResult,
     WeightsResult,
 )
-from napari_activeft.screen import counted, list_problems, new_table, out, tables
+from napari_activeft.screen import list_problems, new_table, out, tables
 from napari_activeft.terminal.showing import show
+from napari_activeft.wording import counted
 
 
 @show.register

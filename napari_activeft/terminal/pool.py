@@ -5,8 +5,9 @@ from __future__ import annotations
 from rich.markup import escape
 
 from napari_activeft.results import AddResult, ClassesResult, EmbedResult, InitResult
-from napari_activeft.screen import counted, list_problems, new_table, out, quoted, tables
+from napari_activeft.screen import list_problems, new_table, out, quoted, tables
 from napari_activeft.terminal.showing import show
+from napari_activeft.wording import counted
 
 
 @show.register

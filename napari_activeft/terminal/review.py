@@ -5,8 +5,9 @@ from __future__ import annotations
 from rich.markup import escape
 
 from napari_activeft.results import AcceptResult, ApproveResult, RejectResult
-from napari_activeft.screen import counted, out
+from napari_activeft.screen import out
 from napari_activeft.terminal.showing import show
+from napari_activeft.wording import counted
 
 
 @show.register

@@ -6,8 +6,9 @@ from rich.markup import escape
 
 from napari_activeft.comparison_tables import Comparison
 from napari_activeft.results import ImportResult, NextResult, SelectResult, SubmitResult
-from napari_activeft.screen import counted, list_problems, new_table, out, tables
+from napari_activeft.screen import list_problems, new_table, out, tables
 from napari_activeft.terminal.showing import show
+from napari_activeft.wording import counted
 
 
 @show.register

@@ -10,9 +10,10 @@ from typing import Any
 from rich.markup import escape
 
 from napari_activeft.results.simulation import SimulateResult
-from napari_activeft.screen import counted, err, list_problems, new_table, out, tables
+from napari_activeft.screen import err, list_problems, new_table, out, tables
 from napari_activeft.simulation.progress import SimulationWatcher, Situation
 from napari_activeft.terminal.showing import show
+from napari_activeft.wording import counted
 
 
 @show.register

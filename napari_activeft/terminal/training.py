@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from rich.markup import escape
 
 from napari_activeft.results.training import TrainResult
-from napari_activeft.screen import counted, err, out
+from napari_activeft.screen import err, out
 from napari_activeft.terminal.showing import show
 from napari_activeft.training.progress import Progress, Watcher
+from napari_activeft.wording import counted
 
 
 @show.register

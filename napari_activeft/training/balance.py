@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from napari_activeft.wording import counted
+
 
 @dataclass(frozen=True)
 class ClassShare:
@@ -68,5 +70,5 @@ class Balance:
             for share in self.classes
         )
         partly = f", {self.partly_labelled} of them in part" if self.partly_labelled else ""
-        slices = f"{self.slices} slice{'s' * (self.slices != 1)}"
-        return f"{slices} of {self.cases} case{'s' * (self.cases != 1)}{partly}: {shares}"
+        slices, cases = counted(self.slices, "slice"), counted(self.cases, "case")
+        return f"{slices} of {cases}{partly}: {shares}"

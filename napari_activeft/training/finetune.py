@@ -191,20 +191,17 @@ class _Run:
         """Make the loss, knowing which classes have labels."""
         settings = self.settings
         labelled = [share.pixels > 0 for share in self.training.balance().classes[1:]]
-        missing = [
-            one.name for one, known in zip(self.spec.classes, labelled, strict=True) if not known
-        ]
-        self.unlearnt = tuple(
-            one.value for one, known in zip(self.spec.classes, labelled, strict=True) if not known
-        )
+        unseen = [one for one, known in zip(self.spec.classes, labelled, strict=True) if not known]
+        self.unlearnt = tuple(one.value for one in unseen)
+        missing = ", ".join(one.name for one in unseen)
         if missing:
             if settings.missing_class == "stop":
                 raise UserError(
-                    f"no pixel of {', '.join(missing)} is labelled: label some, remove the class, "
+                    f"no pixel of {missing} is labelled: label some, remove the class, "
                     "or train without it by missing_class=go-on"
                 )
             self.log(
-                f"no pixel of {', '.join(missing)} is labelled: it is trained without, and will "
+                f"no pixel of {missing} is labelled: it is trained without, and will "
                 "not be predicted"
             )
         if not any(labelled) and self.spec.classes:

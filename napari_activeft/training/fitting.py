@@ -12,7 +12,8 @@ from napari_activeft.training.launching import launch
 from napari_activeft.training.measuring import temperature_of
 from napari_activeft.training.planning import Plan, plan_monitoring
 from napari_activeft.training.progress import OnCourse, OnLog, Trained, ignore
-from napari_activeft.training.run_files import FOLD, NETWORK, RESUME, NetworkSpec, SavedNetwork
+from napari_activeft.training.run_files import FOLD, RESUME, NetworkSpec, SavedNetwork, is_over
+from napari_activeft.wording import counted
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -144,7 +145,7 @@ def _on_a_fold_then_all(
     The temperature is that of the fold's network too: nothing else was kept from the last one.
     """
     first = folder / FOLD
-    if not (ways.resume and _is_over(first)):
+    if not (ways.resume and is_over(first)):
         ways.finetune(fold, watched, ways.settings, first, "folds")
     found = SavedNetwork.read(first)
     told = (
@@ -167,7 +168,7 @@ def _calibration(folder: Path, watched: SliceDataset, ways: _Ways) -> float:
     temperature = temperature_of(network.to(ways.fabric.device), watched, ways.fabric)
     other = folder.name == FOLD
     whose = ", that of the network that the cases held back did not teach" if other else ""
-    count = f"{len(watched)} slice{'s' * (len(watched) != 1)}"
+    count = counted(len(watched), "slice")
     ways.on_log(f"calibrated by a temperature of {temperature:.3f} on {count}{whose}")
     return temperature
 
@@ -175,7 +176,3 @@ def _calibration(folder: Path, watched: SliceDataset, ways: _Ways) -> float:
 def _note(folder: Path, temperature: float, **changes: Any) -> None:  # noqa: ANN401
     saved = SavedNetwork.read(folder)
     dataclasses.replace(saved, temperature=temperature, **changes).write()
-
-
-def _is_over(folder: Path) -> bool:
-    return (folder / NETWORK).is_file() and SavedNetwork.read(folder).weight_hash is not None

@@ -317,6 +317,11 @@ def put_weights(
     network.load_state_dict(dict(state), strict=True)
 
 
+def is_over(folder: Path) -> bool:
+    """Tell whether a training in this folder came to its end."""
+    return (folder / NETWORK).is_file() and SavedNetwork.read(folder).weight_hash is not None
+
+
 def weights_file(folder: Path, which: Which) -> Path:
     """Return where a run's weights lie."""
     return Path(folder) / f"{which}.safetensors"

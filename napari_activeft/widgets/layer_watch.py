@@ -114,7 +114,7 @@ class LayerWatch:
 
     def _displayed(self) -> set[int]:
         """Return the position that the viewer shows; none where it shows another plane."""
-        if self._depth == 1 and self._seen.ndim < 3:
+        if self._seen.ndim < 3:
             return {0}
         if self._axis in self.layer._slice_input.displayed:
             return set()
