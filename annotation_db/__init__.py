@@ -6,6 +6,7 @@ windows, so that labels outlive all of them.
 """
 
 from .answers import ImportCounts
+from .by_hand import BY_HAND, HandCounts
 from .catalogue import pool_checksum
 from .errors import (
     CorruptMaskError,
@@ -45,6 +46,7 @@ from .records import (
 from .store import Store
 
 __all__ = [
+    "BY_HAND",
     "MAX_SIDE",
     "UNFINISHED",
     "UNLABELLED",
@@ -53,6 +55,7 @@ __all__ = [
     "CorruptMaskError",
     "DamagedDatabaseError",
     "Fault",
+    "HandCounts",
     "ImportCounts",
     "JobRecord",
     "LeaseRecord",

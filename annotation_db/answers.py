@@ -97,7 +97,8 @@ class Answers(Queue):
                 revision = None
             first = lease.parent_revision_id if started_from == "lease" else started_from
             stale = None if on_top else self._staleness(session, lease, standing, first)
-            base = first if stale else standing
+            passed = self._has_passed(session, standing, first)
+            base = standing if passed and on_top else first
             if revision is None or stale is None:
                 revision = self._append(
                     session,
@@ -153,8 +154,9 @@ class Answers(Queue):
             query = session.scalar(select(tables.Query).where(tables.Query.slice_id == slice_id))
             self._refuse_if_with_another(session, query, annotator)
             standing = self._standing_id(session, slice_id)
-            late = standing != started_from and not on_top
-            base = started_from if late else standing
+            passed = self._has_passed(session, standing, started_from)
+            late = passed and not on_top
+            base = standing if passed and on_top else started_from
             revision = self._append(
                 session,
                 slice_id,
@@ -201,11 +203,21 @@ class Answers(Queue):
             )
         )
 
+    def _has_passed(self, session: Session, standing: int | None, first: int | None) -> bool:
+        """Tell whether a slice got another mask since the work on it began with the first one.
+
+        A proposal is corrected beside whatever mask there is; only a newer one has passed it.
+        """
+        if standing == first or first is None:
+            return standing != first
+        proposal = session.get_one(tables.Revision, first).source == "model"
+        return not proposal or (standing is not None and standing > first)
+
     def _staleness(
         self, session: Session, lease: tables.Lease, standing: int | None, first: int | None
     ) -> str | None:
         """Say why a submit under this lease comes too late, None if it is in time."""
-        if standing != first:
+        if self._has_passed(session, standing, first):
             author = session.get_one(tables.Revision, standing).author if standing else "nobody"
             return f"the slice got another mask (revision {standing} by {author}) meanwhile"
         if not self._revive(session, lease):

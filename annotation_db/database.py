@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from . import tables
+from .errors import StoreError
 from .sqlite import WRITE, plain_errors
 
 Clock = Callable[[], datetime]
@@ -30,6 +31,27 @@ class Database:
         self._engine = engine
         self._writing = engine.execution_options(**WRITE)
         self._clock = clock
+        self._file = _identity(path)
+
+    def see_in_place(self) -> None:
+        """See that the file which is open is still the one at its path.
+
+        A file that was moved or removed can be written on, and nobody would find it.
+
+        Raises
+        ------
+        StoreError
+            If it is not.
+        """
+        if _identity(self.path) != self._file:
+            raise StoreError(
+                f"{self.path} was moved, removed or replaced while it was open: put it back, or "
+                "close the project and open it where it is now; nothing was saved just now"
+            )
+
+    def fingerprint(self) -> tuple[tuple[int, int], ...]:
+        """Return what changes with every write of any program, without a look into the file."""
+        return tuple(_stamp(self.path.with_name(self.path.name + end)) for end in ("", "-wal"))
 
     @contextmanager
     def _read(self) -> Iterator[Session]:
@@ -52,3 +74,19 @@ class Database:
     def _log(self, session: Session, actor: str, verb: str, **details: Any) -> None:  # noqa: ANN401
         event = tables.Event(at=self._clock(), actor=actor, verb=verb, details=details)
         session.add(event)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        told = path.stat()
+    except OSError:
+        return None
+    return told.st_dev, told.st_ino
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        told = path.stat()
+    except OSError:
+        return 0, 0
+    return told.st_mtime_ns, told.st_size

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from . import tables
 from .answers import Answers
-from .catalogue import Catalogue
+from .by_hand import ByHand
 from .checks import Checks
 from .database import Clock, utc_now
 from .errors import NotAProjectError, StoreError
@@ -21,7 +21,7 @@ from .schema import bring_up_to_date, migrate
 from .sqlite import WRITE, make_engine, network_file_system, plain_errors, put_in_place
 
 
-class Store(Catalogue, Answers, Runs, Jobs, Journal, Checks):
+class Store(Answers, ByHand, Runs, Jobs, Journal, Checks):
     """An open project database.
 
     Attributes

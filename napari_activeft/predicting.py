@@ -23,6 +23,7 @@ from napari_activeft.extras import need_compute
 from napari_activeft.geometry import Geometry
 from napari_activeft.interrupts import without_interrupts
 from napari_activeft.prediction.cleaning import CleanUp
+from napari_activeft.prediction.entropy_files import entropy_file, write_entropy
 from napari_activeft.prediction.origins import Origin, read_origins, write_origins
 from napari_activeft.prediction.predictor import Predictor
 from napari_activeft.prediction.stacking import PredictedVolume, stacked
@@ -156,7 +157,11 @@ class _Work:
 
             try:
                 predicted = stacked(
-                    self._predictor, stack, on_slice, keep=self._settings.probabilities
+                    self._predictor,
+                    stack,
+                    on_slice,
+                    keep=self._settings.probabilities,
+                    keep_entropy=self._settings.entropy,
                 )
             except UserError as refusal:
                 tally.problems.append(Problem(volume.name, str(refusal)))
@@ -188,6 +193,11 @@ class _Work:
                 probabilities=predicted.probabilities,
                 class_values=[one.value for one in self._saved.classes],
             )
+        entropy = entropy_file(self._folder, volume.content_hash)
+        if predicted.entropy is not None:
+            write_entropy(entropy, predicted.entropy)
+        else:
+            entropy.unlink(missing_ok=True)  # of weights that the run no longer has, perhaps
         with without_interrupts():
             proposed = store.propose_masks(self._run, masks)
             self._told = write_uncertainty(self._folder, self._told, doubts)

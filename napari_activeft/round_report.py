@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from napari_activeft.annotation_db import NewRound, SliceRow
 from napari_activeft.errors import OnProgress, UserError, no_progress
-from napari_activeft.pool import VolumeCache, normalise, picture, take_slice
 from napari_activeft.project import Project
 from napari_activeft.select_arguments import as_command, as_options
 from napari_activeft.selection import SELECTORS, Selection
 from napari_activeft.selection.coverage import CoverageFigures, CoverageMeter, ratio
 from napari_activeft.selection.coverage_curve import PrefixCurve, prefix_curve
 from napari_activeft.settings import SelectSettings
+from napari_activeft.slice_pictures import SlicePictures
 
 DRAWN_BASELINES = ("stratified_random", "fixed_interval")
 BASELINES = (*DRAWN_BASELINES, "kmeans")
@@ -242,17 +242,5 @@ def _thumbnails(
     project: Project, pool: Sequence[SliceRow]
 ) -> Callable[[int], NDArray[np.uint8] | None]:
     """Return a way to the picture of a row; None where its image cannot be read."""
-    volumes = {volume.volume_id: volume for volume in project.store.volumes()}
-    # Not the project's own cache: who labels next wants to know that an image went missing.
-    cache = VolumeCache(lambda volume_id: project.open_volume(volumes[volume_id]))
-
-    def thumbnail(row: int) -> NDArray[np.uint8] | None:
-        volume = volumes[pool[row].volume_id]
-        try:
-            data = cache.volume(volume.volume_id).data
-        except UserError:
-            return None
-        ranges = [(low, high) for low, high in volume.intensity_range]
-        return picture(normalise(take_slice(data, volume.axis, pool[row].position), ranges))
-
-    return thumbnail
+    pictures = SlicePictures(project)
+    return lambda row: pictures.of(pool[row].volume_id, pool[row].position)

@@ -30,6 +30,7 @@ from napari_activeft.predicting import predict_volumes
 from napari_activeft.project import Project
 from napari_activeft.results import (
     AcceptResult,
+    AddAllResult,
     AddResult,
     ApproveResult,
     ClassesResult,
@@ -51,6 +52,7 @@ from napari_activeft.results import (
 from napari_activeft.reviewing import accept_proposals, approve_masks, reject_masks
 from napari_activeft.settings import (
     AcceptSettings,
+    AddAllSettings,
     AddSettings,
     ApproveSettings,
     CompareSettings,
@@ -95,6 +97,27 @@ def add(
         Called with (volumes done, volumes found); what was stored stays if it raises `Cancelled`.
     """
     return take_folder(project, path, settings, on_progress)
+
+
+def add_all(
+    project: Project, settings: AddAllSettings, on_progress: OnProgress = no_progress
+) -> AddAllResult:
+    """Take several folders or files into the pool, each as `add` does.
+
+    Parameters
+    ----------
+    on_progress
+        Called with (paths done and parts of the next, in thousandths of a path; all of them).
+    """
+    common = AddSettings(**settings.model_dump(exclude={"paths"}))
+    taken: dict[str, AddResult] = {}
+    for at, path in enumerate(settings.paths):
+
+        def part(done: int, total: int, at: int = at) -> None:
+            on_progress(1000 * at + 1000 * done // max(total, 1), 1000 * len(settings.paths))
+
+        taken[str(path)] = add(project, path, common, part)
+    return AddAllResult(taken)
 
 
 def classes(

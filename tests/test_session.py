@@ -160,7 +160,7 @@ def test_strokes_are_on_the_disk_soon_and_in_their_order(asked, journal):
     slice_id = asked.store.queries()[0].slice_id
     began = time.perf_counter()
     for number in range(50):
-        journal.put(slice_id, bytes([number]))
+        journal.put(slice_id, lambda number=number: bytes([number]))
     assert time.perf_counter() - began < 0.05  # nobody waited for a disk
     assert journal.flush()
 
@@ -175,7 +175,7 @@ def test_strokes_wait_for_a_database_that_another_program_holds(asked, monkeypat
     other = sqlite3.connect(asked.store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with JournalWriter(asked.store.path, "ann", told.append) as writer:
-        writer.put(slice_id, b"one")
+        writer.put(slice_id, lambda: b"one")
         assert not writer.flush(1.0)
         assert (writer.unwritten, len(told)) == (1, 1)
         assert_sentence(told[0])

@@ -10,7 +10,13 @@ from napari_activeft.results.outcome import (
     VerifyResult,
     WeightsResult,
 )
-from napari_activeft.results.pool import AddResult, ClassesResult, EmbedResult, InitResult
+from napari_activeft.results.pool import (
+    AddAllResult,
+    AddResult,
+    ClassesResult,
+    EmbedResult,
+    InitResult,
+)
 from napari_activeft.results.prediction import PredictResult
 from napari_activeft.results.review import AcceptResult, ApproveResult, RejectResult
 from napari_activeft.results.rounds import ImportResult, NextResult, SelectResult, SubmitResult
@@ -21,6 +27,7 @@ from napari_activeft.results.written import to_json
 
 __all__ = [
     "AcceptResult",
+    "AddAllResult",
     "AddResult",
     "ApproveResult",
     "ClassesResult",

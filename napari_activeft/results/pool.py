@@ -56,6 +56,23 @@ class AddResult:
 
 
 @dataclass(frozen=True)
+class AddAllResult:
+    """What became of the files of several folders, by path."""
+
+    paths: dict[str, AddResult]
+
+    @property
+    def added(self) -> int:
+        """New volumes."""
+        return sum(one.added for one in self.paths.values())
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Files that were passed over, and why."""
+        return [problem for one in self.paths.values() for problem in one.problems]
+
+
+@dataclass(frozen=True)
 class ClassesResult:
     """The class table as it is now."""
 

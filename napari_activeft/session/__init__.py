@@ -8,4 +8,7 @@
 ``volume_work``     one volume on the desk: which strokes count, one undo for all its slices
 ``edits``           which slices an edit in the viewer touched
 ``ahead``           volumes read before they are asked for
+``review_list``     proposals and masks that wait for a second opinion
+``tally``           what is labelled so far, and how long that takes
+``seat``            one session at a time for each annotator
 """

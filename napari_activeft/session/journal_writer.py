@@ -20,6 +20,8 @@ _AGAIN_SECONDS: Final = 0.5
 # An hour of strokes while the disk is full is a few megabytes; written in parts that stay short.
 _AT_ONCE: Final = 500
 
+Payload = Callable[[], bytes]
+"""Makes the bytes of a stroke in the writer's thread: a large one takes a while to pack."""
 OnFault = Callable[[str | None], None]
 """Told in the writer's thread why strokes cannot be written, and None when they are again."""
 
@@ -39,7 +41,7 @@ class JournalWriter:
 
     def __init__(self, path: Path, annotator: str, on_fault: OnFault = lambda _: None) -> None:
         self._path, self._annotator, self._on_fault = path, annotator, on_fault
-        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._waiting: deque[tuple[int, Payload]] = deque()
         self._changed = threading.Condition()
         self._closing = False
         self._fault: str | None = None
@@ -62,7 +64,7 @@ class JournalWriter:
         """Why strokes cannot be written just now, None if they can."""
         return self._fault
 
-    def put(self, slice_id: int, payload: bytes) -> None:
+    def put(self, slice_id: int, payload: Payload) -> None:
         """Let a stroke be written; returns at once."""
         with self._changed:
             self._waiting.append((slice_id, payload))
@@ -122,8 +124,9 @@ class JournalWriter:
         """Write what waits, each slice's strokes in one transaction."""
         with self._changed:
             batch = list(itertools.islice(self._waiting, _AT_ONCE))
+        store.see_in_place()
         for slice_id, strokes in itertools.groupby(batch, key=lambda one: one[0]):
-            payloads = [payload for _, payload in strokes]
+            payloads = [payload() for _, payload in strokes]
             store.append_strokes(slice_id, self._annotator, payloads)
             with self._changed:
                 for _ in payloads:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -15,6 +16,7 @@ from napari_activeft.handing_out import first_readable
 from napari_activeft.project import Project
 from napari_activeft.session.drawing import Drawing
 from napari_activeft.session.journal_writer import JournalWriter
+from napari_activeft.session.review_list import Proposal
 from napari_activeft.session.strokes import Stroke
 from napari_activeft.session.task_clock import TaskClock
 from napari_activeft.voxels import LabelMap
@@ -142,6 +144,21 @@ class Labelling:
         base = self.project.store.standing_id(slice_id)
         return self._task(volume_id, position, slice_id, base, None)
 
+    def proposal(self, proposal: Proposal) -> Task:
+        """Open a mask that a run proposes, to be corrected.
+
+        Raises
+        ------
+        UserError
+            If its image cannot be read.
+        CorruptMaskError
+            If the proposal is damaged.
+        """
+        self.project.cache.volume(proposal.volume_id)
+        return self._task(
+            proposal.volume_id, proposal.position, proposal.slice_id, proposal.revision_id, None
+        )
+
     def left(self) -> list[Left]:
         """Return the slices with strokes that were never submitted, by volume and position."""
         self._journal.flush()
@@ -171,7 +188,7 @@ class Labelling:
     def _journalled(self, task: Task, stroke: Stroke | None) -> Stroke | None:
         task.clock.touch()
         if stroke is not None:
-            self._journal.put(task.slice_id, stroke.pack(task.drawing.base))
+            self._journal.put(task.slice_id, partial(stroke.pack, task.drawing.base))
         return stroke
 
     # Answering
@@ -240,6 +257,7 @@ class Labelling:
 
     def _all_written(self) -> None:
         """See that the journal is on the disk: strokes written after an answer would come back."""
+        self.project.store.see_in_place()
         if not self._journal.flush():
             why = self._journal.fault or "the disk is slow"
             raise UserError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -46,7 +47,9 @@ class VolumeWork:
     task
         The slice that was asked for.
     masks
-        Accepted masks (h, w) of the volume by position, shown on its other slices.
+        Masks (h, w) of the volume by position, shown on its other slices.
+    open_other
+        Opens another slice by its position; by default to correct its accepted mask.
 
     Attributes
     ----------
@@ -56,8 +59,15 @@ class VolumeWork:
         Whether strokes on other slices are meant.
     """
 
-    def __init__(self, labelling: Labelling, task: Task, masks: Mapping[int, LabelMap]) -> None:
+    def __init__(
+        self,
+        labelling: Labelling,
+        task: Task,
+        masks: Mapping[int, LabelMap],
+        open_other: Callable[[int], Task] | None = None,
+    ) -> None:
         self.main, self.others = task, False
+        self._open_other = open_other or partial(labelling.slice, task.volume.volume_id)
         self._labelling, self._masks = labelling, masks
         self._tasks = {task.position: task}
         self._done: list[int] = [task.position] * task.drawing.strokes
@@ -99,7 +109,7 @@ class VolumeWork:
             )
         task = self._tasks.get(position)
         if task is None:
-            task = self._labelling.slice(self.main.volume.volume_id, position)
+            task = self._open_other(position)
             self._tasks[position] = task
         if self._labelling.draw(task, mask) is not None:
             self._done.append(position)

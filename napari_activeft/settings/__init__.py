@@ -20,7 +20,7 @@ from napari_activeft.settings.outcome import (
     NextSettings,
     SubmitSettings,
 )
-from napari_activeft.settings.pool import AddSettings, EmbedSettings, InitSettings
+from napari_activeft.settings.pool import AddAllSettings, AddSettings, EmbedSettings, InitSettings
 from napari_activeft.settings.prediction import PredictSettings
 from napari_activeft.settings.review import AcceptSettings, ApproveSettings, RejectSettings
 from napari_activeft.settings.simulation import SimulateSettings
@@ -28,6 +28,7 @@ from napari_activeft.settings.simulation import SimulateSettings
 __all__ = [
     "AcceptSettings",
     "ActiveFTSettings",
+    "AddAllSettings",
     "AddSettings",
     "ApproveSettings",
     "Budget",

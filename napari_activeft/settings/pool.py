@@ -69,6 +69,18 @@ class AddSettings(Settings):
         return self
 
 
+class AddAllSettings(AddSettings):
+    """What is taken in by one job, and how.
+
+    Attributes
+    ----------
+    paths
+        Folders and image files, one after the other.
+    """
+
+    paths: tuple[Path, ...] = Field(min_length=1)
+
+
 class EmbedSettings(Settings):
     """How slices become vectors; see `pool_features.embed_pool`.
 

@@ -49,6 +49,8 @@ class PredictSettings(Settings):
         Drop connected components of a class below this volume; 0 drops none.
     nifti
         Folder for label maps in the geometry of the images; none are written by default.
+    entropy
+        Keep how sure the networks are of every pixel, one byte each before packing, for the viewer.
     probabilities
         Also write the probability of each class, which takes memory for a whole volume.
     """
@@ -68,6 +70,7 @@ class PredictSettings(Settings):
     largest: bool = False
     smallest_mm3: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     nifti: Path | None = None
+    entropy: bool = False
     probabilities: bool = False
 
     @model_validator(mode="after")

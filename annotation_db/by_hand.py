@@ -1,0 +1,100 @@
+"""Slices that people choose themselves: asked beside those of the selection, or left out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.orm import Session
+
+from . import tables
+from .catalogue import Catalogue, pool_checksum
+from .queue import Queue
+
+BY_HAND: Final = "by hand"
+"""Selector of a round that people chose."""
+
+
+@dataclass(frozen=True)
+class HandCounts:
+    """What became of slices that somebody chose.
+
+    Attributes
+    ----------
+    changed
+        Slices that are asked, or left out, from now on.
+    unchanged
+        Slices that were asked or left out before, or answered.
+    """
+
+    changed: int
+    unchanged: int
+
+
+class ByHand(Queue, Catalogue):
+    """Lets people add to the queue, and keep slices out of every later selection."""
+
+    def ask(self, slice_ids: Sequence[int], actor: str) -> HandCounts:
+        """Queue slices after all that wait; those that were skipped or left out wait again."""
+        return self._put(slice_ids, "open", None, ("skipped",), actor)
+
+    def leave_out(self, slice_ids: Sequence[int], reason: str, actor: str) -> HandCounts:
+        """Keep slices from being asked, now and by later selections; answered ones stay as is."""
+        return self._put(slice_ids, "skipped", reason, ("open",), actor)
+
+    def _put(
+        self,
+        slice_ids: Sequence[int],
+        state: str,
+        reason: str | None,
+        movable: Sequence[str],
+        actor: str,
+    ) -> HandCounts:
+        wanted = list(dict.fromkeys(slice_ids))
+        checksum = pool_checksum(self.pool_slices())
+        with self._write() as session:
+            self._end_expired(session)
+            known = {row.slice_id: row for row in session.scalars(select(tables.Query))}
+            moved = [known[one] for one in wanted if one in known and known[one].state in movable]
+            for query in moved:
+                query.state, query.skip_reason = state, reason
+            new = [one for one in wanted if one not in known]
+            if new:
+                self._add_queries(session, new, state, reason, checksum)
+            changed = len(moved) + len(new)
+            if changed:
+                verb = "ask" if state == "open" else "leave out"
+                self._log(session, actor, verb, slices=changed, reason=reason)
+        return HandCounts(changed, len(wanted) - changed)
+
+    def _add_queries(
+        self, session: Session, slice_ids: list[int], state: str, reason: str | None, checksum: str
+    ) -> None:
+        number = 1 + (session.scalar(select(func.max(tables.Round.number))) or 0)
+        row = tables.Round(
+            number=number,
+            selector=BY_HAND,
+            budget=len(slice_ids),
+            seed=0,
+            settings={},
+            pool_checksum=checksum,
+            report={},
+            created_at=self._clock(),
+        )
+        session.add(row)
+        session.flush()
+        session.execute(
+            insert(tables.Query),
+            [
+                {
+                    "round_id": row.id,
+                    "slice_id": slice_id,
+                    "rank": rank,
+                    "state": state,
+                    "skip_reason": reason,
+                }
+                for rank, slice_id in enumerate(slice_ids, start=1)
+            ],
+        )
