@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from . import tables
@@ -52,6 +52,11 @@ class Database:
     def fingerprint(self) -> tuple[tuple[int, int], ...]:
         """Return what changes with every write of any program, without a look into the file."""
         return tuple(_stamp(self.path.with_name(self.path.name + end)) for end in ("", "-wal"))
+
+    def last_event(self) -> int:
+        """Return the number of the last thing that anybody did, progress of jobs left out."""
+        with self._read() as session:
+            return session.scalar(select(func.max(tables.Event.id))) or 0
 
     @contextmanager
     def _read(self) -> Iterator[Session]:

@@ -21,7 +21,9 @@ import sys
 import time
 from pathlib import Path
 
-IMAGES = Path(__file__).parent / "data" / "hippocampus"
+import napari_activeft
+
+IMAGES = Path(napari_activeft.__file__).parent / "sample_data" / "hippocampus"
 STEPS = 400
 
 

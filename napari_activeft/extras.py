@@ -22,13 +22,19 @@ def need_compute(what: str) -> None:
     UserError
         If something is missing.
     """
-    missing = [name for name in COMPUTE if find_spec(name) is None]
+    missing = missing_compute()
     if missing:
-        raise UserError(
-            f"{what} needs the extra 'compute', of which {', '.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} not installed: pip install "
-            "'napari-activeft[compute]'"
-        )
+        raise UserError(f"{what} needs the extra 'compute', of which {missing}")
+
+
+def missing_compute() -> str:
+    """Say what of computing is not installed, and the command that brings it; empty if all is."""
+    missing = [name for name in COMPUTE if find_spec(name) is None]
+    if not missing:
+        return ""
+    are = "is" if len(missing) == 1 else "are"
+    command = "pip install 'napari-activeft[compute]'"
+    return f"{', '.join(missing)} {are} not installed: {command}"
 
 
 def need_map(method: str) -> None:

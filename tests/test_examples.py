@@ -10,7 +10,10 @@ import nibabel
 import numpy as np
 import pytest
 
+import napari_activeft
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
+SAMPLES = Path(napari_activeft.__file__).parent / "sample_data"
 # The demo has tests of its own.
 SCRIPTS = sorted(set(EXAMPLES.glob("*.py")) - {EXAMPLES / "demo.py"})
 
@@ -48,7 +51,7 @@ def test_demo_exports_exactly_the_label_maps_of_the_chosen_slices(demo):
     for file in exported:
         mine = nibabel.load(file)
         name = file.name.removeprefix("images_").removeprefix("images-")
-        truth = nibabel.load(EXAMPLES / "data" / "hippocampus" / "labels" / name)
+        truth = nibabel.load(SAMPLES / "hippocampus" / "labels" / name)
         np.testing.assert_array_equal(mine.affine, truth.affine)
         got, expected = np.asarray(mine.dataobj), np.asarray(truth.dataobj)
         for z in range(got.shape[2]):

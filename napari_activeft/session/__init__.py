@@ -11,4 +11,5 @@
 ``review_list``     proposals and masks that wait for a second opinion
 ``tally``           what is labelled so far, and how long that takes
 ``seat``            one session at a time for each annotator
+``sitting``         an annotator at an open project, with all of these
 """

@@ -78,6 +78,16 @@ class VolumeWork:
         """Positions whose mask differs from the one that is stored, rising."""
         return sorted(at for at, task in self._tasks.items() if task.drawing.changed_pixels)
 
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a stroke to take back."""
+        return bool(self._done)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether a stroke that was taken back can be done again."""
+        return bool(self._undone)
+
     def mask(self, position: int) -> LabelMap:
         """Return the mask (h, w) that belongs on a slice: as drawn, or as accepted, or empty."""
         task = self._tasks.get(position)

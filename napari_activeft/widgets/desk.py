@@ -1,0 +1,328 @@
+"""The volume that is being labelled, as plain layers of the viewer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import napari
+import numpy as np
+from napari.layers import Labels, Layer
+from napari.utils.colormaps import DirectLabelColormap
+from numpy.typing import NDArray
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_activeft.annotation_db import ClassRecord
+from napari_activeft.session.displaying import Displayed, colours, label_data
+from napari_activeft.session.volume_work import Shown, VolumeWork
+from napari_activeft.voxels import LabelMap
+from napari_activeft.widgets import notices
+from napari_activeft.widgets.background import EXPECTED
+from napari_activeft.widgets.layer_watch import LayerWatch
+
+_ENTROPY = "unsure"
+
+
+class Desk(QObject):
+    """Shows one volume with its masks, and hands every stroke to the work on it.
+
+    The layers are napari's own, so that any tool may draw in them. They go when the desk is left.
+    """
+
+    stroked = Signal()  # the mask, or what can be undone, changed
+    held_back = Signal(str)  # why a stroke was taken back
+    moved = Signal()  # another slice is shown
+
+    def __init__(self, napari_viewer: napari.Viewer, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = napari_viewer
+        self.work: VolumeWork | None = None
+        self.shown: Displayed | None = None
+        self.labels: Labels | None = None
+        self.classes: Sequence[ClassRecord] = ()
+        self._images: list[Layer] = []
+        self._entropy: Layer | None = None
+        self._watch: LayerWatch | None = None
+        self._changing = False
+        napari_viewer.layers.events.removed.connect(self._on_removed)
+        napari_viewer.dims.events.current_step.connect(self._on_moved)
+
+    # Showing and leaving
+
+    def show(
+        self,
+        work: VolumeWork,
+        shown: Displayed,
+        masks: dict[int, LabelMap],
+        classes: Sequence[ClassRecord],
+        *,
+        opacity: float = 0.5,
+        called: str = "labels",
+    ) -> None:
+        """Show a volume at the slice that was asked for.
+
+        Parameters
+        ----------
+        work
+            Takes the strokes.
+        masks
+            (h, w) by position, of the other slices.
+        called
+            Name of the layer to draw in.
+        """
+        same = self.shown is not None and self.shown.name == shown.name
+        kept = self._images if same else []
+        mode, size = self._habits(shown)
+        self._clear(keep=kept)
+        self.work, self.shown, self.classes = work, shown, classes
+        with self._quietly():
+            self._images = kept or self._add_images(shown)
+            largest = max((record.value for record in classes), default=1)
+            at = work.main.position
+            data = label_data(work.main.volume, {**masks, at: work.mask(at)}, largest)
+            self.labels = self._add_labels(data, shown, classes, opacity, called)
+        self._watch = LayerWatch(self.labels, shown.axis, self._on_change, _later)
+        self.labels.mode, self.labels.brush_size = mode, size
+        self._bind_undo(self.labels)
+        self._face(shown, at)
+        if not same:
+            self._viewer.reset_view()
+
+    def rest(self) -> None:
+        """Keep the layers in view, with nothing to draw on: the next slice is on its way."""
+        self.work = None
+        if self.labels is not None:
+            self.labels.editable = False
+
+    def leave(self) -> None:
+        """Take the layers away; strokes were handed over as they were drawn."""
+        self._clear(keep=[])
+        self.work = self.shown = None
+
+    def close(self) -> None:
+        """Leave, and look at the viewer no longer."""
+        self.leave()
+        self._viewer.layers.events.removed.disconnect(self._on_removed)
+        self._viewer.dims.events.current_step.disconnect(self._on_moved)
+
+    def _clear(self, keep: list[Layer]) -> None:
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+        gone = [self.labels, self._entropy, *(one for one in self._images if one not in keep)]
+        self.labels = self._entropy = None
+        self._images = list(keep)
+        with self._quietly():
+            for layer in gone:
+                if layer is not None and layer in self._viewer.layers:
+                    self._viewer.layers.remove(layer)
+
+    def _habits(self, shown: Displayed) -> tuple[str, float]:
+        """Return the tool and the brush of the last volume, or the usual ones."""
+        if self.labels is None:
+            return "paint", shown.brush
+        mode = str(self.labels.mode)
+        return ("paint" if mode in ("pan_zoom", "transform") else mode), self.labels.brush_size
+
+    def _add_images(self, shown: Displayed) -> list[Layer]:
+        made = []
+        for at, data in enumerate(shown.channels):
+            limits = None if shown.limits is None else shown.limits[at]
+            own = {} if shown.rgb else {"contrast_limits": limits, "colormap": "gray"}
+            name = shown.name if len(shown.channels) == 1 else f"{shown.name}, channel {at}"
+            made.append(
+                self._viewer.add_image(
+                    data,
+                    name=name,
+                    scale=shown.scale,
+                    metadata=dict(shown.metadata),
+                    rgb=shown.rgb,
+                    visible=at == 0,
+                    **own,
+                )
+            )
+        return made
+
+    def _add_labels(
+        self,
+        data: LabelMap,
+        shown: Displayed,
+        classes: Sequence[ClassRecord],
+        opacity: float,
+        called: str,
+    ) -> Labels:
+        made: Labels = self._viewer.add_labels(
+            data,
+            name=f"{called}: {shown.name}",
+            scale=shown.scale,
+            metadata=dict(shown.metadata),
+            opacity=opacity,
+            colormap=DirectLabelColormap(color_dict=colours(classes)),
+        )
+        made.n_edit_dimensions = 2
+        made.selected_label = min((record.value for record in classes), default=1)
+        return made
+
+    def _face(self, shown: Displayed, position: int) -> None:
+        """Turn the viewer to a slice in the plane in which the volume is sliced."""
+        dims = self._viewer.dims
+        dims.ndisplay = 2
+        before = dims.ndim - 3  # other layers may have more axes
+        dims.order = (*range(before), *(before + axis for axis in shown.order))
+        self.go_to(position)
+
+    def go_to(self, position: int) -> None:
+        """Show a slice of the volume."""
+        if self.shown is None:
+            return
+        dims, axis = self._viewer.dims, self.shown.axis
+        dims.set_point(dims.ndim - 3 + axis, position * self.shown.scale[axis])
+
+    @property
+    def position(self) -> int | None:
+        """The slice that is shown; None where the viewer shows another plane, or no volume."""
+        if self.shown is None:
+            return None
+        dims, axis = self._viewer.dims, self.shown.axis
+        if dims.ndisplay != 2 or dims.ndim - 3 + axis in dims.displayed:
+            return None
+        return round(float(dims.point[dims.ndim - 3 + axis]) / self.shown.scale[axis])
+
+    # Strokes
+
+    def _on_change(self, position: int, mask: LabelMap) -> None:
+        work = self.work
+        if work is None:
+            return
+        try:
+            instead = work.edited(position, mask)
+        except EXPECTED as refusal:
+            instead = Shown(position, work.mask(position), str(refusal))
+        if instead is not None:
+            self._put(instead)
+            self.held_back.emit(instead.notice)
+        self.stroked.emit()
+
+    def undo(self) -> None:
+        """Take back the last stroke, on whichever slice, and show it."""
+        self._step(VolumeWork.undo)
+
+    def redo(self) -> None:
+        """Do again what was taken back last, and show it."""
+        self._step(VolumeWork.redo)
+
+    def empty(self) -> None:
+        """Take every class from the slice that was asked for."""
+        self._step(VolumeWork.empty)
+
+    def _step(self, act: Callable[[VolumeWork], Shown | None]) -> None:
+        if self.work is None or self._watch is None:
+            return
+        self._watch.look()
+        shown = act(self.work)
+        if shown is not None:
+            self._put(shown)
+            self.go_to(shown.position)
+            self.stroked.emit()
+
+    def look(self) -> None:
+        """Find what a tool wrote into the layer and told nobody."""
+        if self._watch is not None:
+            self._watch.look()
+
+    def _put(self, shown: Shown) -> None:
+        if self._watch is not None:
+            self._watch.put(shown.position, shown.mask)
+
+    def _bind_undo(self, layer: Labels) -> None:
+        """Let napari's keys for undo be those of the session, whose history is on the disk."""
+        for key, act in (
+            ("Control-Z", self.undo),
+            ("Control-Shift-Z", self.redo),
+            ("Control-Y", self.redo),
+        ):
+            layer.bind_key(key, lambda _, act=act: act(), overwrite=True)
+
+    # What others do to the layers
+
+    def recolour(self, classes: Sequence[ClassRecord]) -> None:
+        """Show the colours of a class table that changed."""
+        self.classes = classes
+        if self.labels is not None:
+            self.labels.colormap = DirectLabelColormap(color_dict=colours(classes))
+
+    def choose(self, value: int) -> None:
+        """Draw with a class from now on; 0 erases."""
+        if self.labels is not None:
+            self.labels.selected_label = value
+            if str(self.labels.mode) in ("pan_zoom", "transform", "erase", "pick"):
+                self.labels.mode = "paint"
+            self._viewer.layers.selection.active = self.labels
+
+    def show_entropy(self, entropy: NDArray[np.uint8] | None) -> None:
+        """Show how unsure a run is of every pixel, (d, h, w) from 0 to 255; None takes it away."""
+        with self._quietly():
+            if self._entropy is not None and self._entropy in self._viewer.layers:
+                self._viewer.layers.remove(self._entropy)
+            self._entropy = None
+            if entropy is None or self.shown is None:
+                return
+            self._entropy = self._viewer.add_image(
+                np.moveaxis(entropy, 0, self.shown.axis),
+                name=f"{_ENTROPY}: {self.shown.name}",
+                scale=self.shown.scale,
+                metadata=dict(self.shown.metadata),
+                colormap="inferno",
+                contrast_limits=(0, 255),
+                blending="additive",
+                opacity=0.7,
+            )
+            if self.labels is not None:
+                self._viewer.layers.selection.active = self.labels
+
+    def _on_removed(self, event: Any) -> None:  # noqa: ANN401 - napari's own
+        """Put back a layer that somebody removed in the middle of the work."""
+        layer = event.value
+        if self._changing or self.work is None:
+            return
+        if layer is self._entropy:
+            self._entropy = None
+        elif layer is self.labels or layer in self._images:
+            _later(lambda: self._put_back(layer))
+
+    def _put_back(self, layer: Layer) -> None:
+        if self.work is None or layer in self._viewer.layers:
+            return
+        if layer is not self.labels and layer not in self._images:
+            return
+        with self._quietly():
+            at = len(self._viewer.layers) if layer is self.labels else 0
+            self._viewer.layers.insert(at, layer)
+        notices.warn(
+            f"the layer {layer.name!r} is being labelled and was put back: hand the slice back or "
+            "submit it to be rid of the layer"
+        )
+
+    def _on_moved(self, _: object = None) -> None:
+        if self.work is not None:
+            self.moved.emit()
+
+    def _quietly(self) -> _Quietly:
+        return _Quietly(self)
+
+
+class _Quietly:
+    """While it lasts, layers that go were taken away by the desk itself."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def __enter__(self) -> None:
+        self._desk._changing = True
+
+    def __exit__(self, *_: object) -> None:
+        self._desk._changing = False
+
+
+def _later(act: Callable[[], None]) -> None:
+    QTimer.singleShot(0, act)

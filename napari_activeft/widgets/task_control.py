@@ -1,0 +1,281 @@
+"""The slice that is open: shown on the desk, kept alive, answered; shared by the panels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from qtpy.QtCore import QObject, Qt, QTimer, Signal
+from qtpy.QtWidgets import QApplication, QMessageBox, QWidget
+
+from napari_activeft.annotation_db import StaleSubmitError
+from napari_activeft.session.opening import Opened
+from napari_activeft.session.volume_work import VolumeWork
+from napari_activeft.widgets import notices
+from napari_activeft.widgets.background import EXPECTED
+from napari_activeft.widgets.desk import Desk
+from napari_activeft.widgets.session_state import SessionState
+from napari_activeft.wording import counted
+
+_SECOND_MS, _LEASE_MS = 1000, 60_000
+
+
+class TaskControl(QObject):
+    """One slice at a time, from the moment it is opened to its answer.
+
+    Attributes
+    ----------
+    current
+        What is open; None without.
+    others
+        Whether strokes on other slices of the volume count.
+    """
+
+    opened = Signal(object)  # Opened
+    changed = Signal()  # what can be done with it, or what of it is seen
+    ticked = Signal()  # a second passed
+    noticed = Signal(str)  # a sentence about it, empty to take the last one away
+    closed = Signal()
+
+    def __init__(self, state: SessionState, desk: Desk, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._state, self.desk, self._window = state, desk, parent
+        self.current: Opened | None = None
+        self.others = state.options.label_others
+        self.busy = False
+        desk.stroked.connect(self.changed)
+        desk.moved.connect(self.changed)
+        desk.held_back.connect(lambda why: self.noticed.emit(why[:1].upper() + why[1:] + "."))
+        state.project_changed.connect(self._on_project)
+        state.content_changed.connect(self._on_content)
+        self._second = _timer(self, _SECOND_MS, self.ticked.emit)
+        self._heart = _timer(self, _LEASE_MS, self._keep_alive)
+        application = QApplication.instance()
+        if isinstance(application, QApplication):
+            application.applicationStateChanged.connect(self._on_focus)
+
+    # Opening
+
+    def open(
+        self,
+        act: Callable[[Any], Opened],
+        failed: Callable[[Exception], object] | None = None,
+    ) -> None:
+        """Open a slice in the background and show it.
+
+        Parameters
+        ----------
+        act
+            Gets the sitting.
+        """
+        self._state.change(act, self.show, failed)
+
+    def show(self, found: Opened) -> None:
+        """Put a slice that was opened on the desk; the one before stays with the annotator."""
+        self.current = found
+        found.work.others = self.others
+        self.desk.show(
+            found.work,
+            found.shown,
+            dict(found.masks),
+            found.classes,
+            opacity=self._state.options.opacity,
+            called="labels" if found.proposal is None else "prediction",
+        )
+        self.noticed.emit(_on_recovery(found.task.recovered, found.task.lost))
+        self._second.start()
+        self._heart.start()
+        self.opened.emit(found)
+        self.changed.emit()
+
+    def set_others(self, on: bool) -> None:
+        """Let strokes on other slices count, or no longer."""
+        self.others = on
+        if self.current is not None:
+            self.current.work.others = on
+        self.changed.emit()
+
+    def go_back(self) -> None:
+        """Show the slice that was asked for."""
+        if self.current is not None:
+            self.desk.go_to(self.current.task.position)
+
+    # Answering
+
+    def submit(self, then: Callable[[], object] = lambda: None, *, on_top: bool = False) -> None:
+        """Store the mask of the slice, and of others that were drawn on."""
+
+        def stored(revisions: Sequence[object]) -> None:
+            if len(revisions) > 1:
+                notices.tell(f"{counted(len(revisions), 'mask')} stored")
+            self.close(then)
+
+        def refused(error: Exception) -> None:
+            if isinstance(error, StaleSubmitError):
+                self._offer_on_top(error, then)
+            else:
+                notices.error(str(error))
+
+        self.answer(lambda work: work.submit(on_top=on_top), stored, refused)
+
+    def empty(self) -> None:
+        """Clear the slice: it shows no class."""
+        if self.current is not None:
+            self.desk.empty()
+            self.noticed.emit("The slice is empty now: submit it, or take that back by Undo.")
+
+    def skip(self, reason: str, then: Callable[[], object] = lambda: None) -> None:
+        """Skip the slice for a reason; its strokes are given up."""
+        sitting, current = self._state.sitting, self.current
+        if sitting is not None and current is not None:
+            self.answer(
+                lambda _: sitting.labelling.skip(current.task, reason), lambda _: self.close(then)
+            )
+
+    def hand_back(self) -> None:
+        """Leave the slice to somebody else; its strokes are offered again when it is opened."""
+        sitting, current = self._state.sitting, self.current
+        if sitting is not None and current is not None:
+            self.answer(lambda _: sitting.labelling.hand_back(current.task), lambda _: self.close())
+
+    def answer(
+        self,
+        act: Callable[[VolumeWork], Any],
+        then: Callable[[Any], object],
+        failed: Callable[[Exception], object] | None = None,
+    ) -> None:
+        """Answer in the background; nothing can be drawn meanwhile."""
+        current = self.current
+        if current is None:
+            notices.warn("no slice is open: press Next, or open one from a list")
+            return
+        self.desk.look()
+        self._allow(False)
+
+        def done(got: Any) -> None:  # noqa: ANN401
+            self._allow(True)
+            then(got)
+
+        def refused(error: Exception) -> None:
+            self._allow(True)
+            (failed or (lambda fault: notices.error(str(fault))))(error)
+
+        self._state.change(lambda _: act(current.work), done, refused)
+
+    def _allow(self, on: bool) -> None:
+        self.busy = not on
+        if self.desk.labels is not None:
+            self.desk.labels.editable = on
+        self.changed.emit()
+
+    def _offer_on_top(self, error: StaleSubmitError, then: Callable[[], object]) -> None:
+        """Ask which of two masks counts; both are kept."""
+        said = str(error).partition(", so your mask")[0]
+        if self.ask_on_top(f"{said[:1].upper()}{said[1:]}. Both masks are kept."):
+            self.submit(then, on_top=True)
+        elif self.current is not None:
+            slice_id = self.current.task.slice_id
+            self._state.change(
+                lambda sitting: sitting.labelling.discard(slice_id), lambda _: self.close(then)
+            )
+
+    def ask_on_top(self, said: str) -> bool:
+        """Ask whether the annotator's own mask shall count."""
+        box = QMessageBox(self._window)
+        box.setIcon(QMessageBox.Icon.Question)
+        box.setWindowTitle("The slice has another mask by now")
+        box.setText(f"{said}\n\nWhich one shall count?")
+        mine = box.addButton("Mine, on top", QMessageBox.ButtonRole.AcceptRole)
+        box.addButton("The other one", QMessageBox.ButtonRole.RejectRole)
+        box.exec()
+        return box.clickedButton() is mine
+
+    def close(self, then: Callable[[], object] = lambda: None) -> None:
+        """Leave the slice; what comes next may take its place on the desk at once."""
+        self.current = None
+        self._second.stop()
+        self._heart.stop()
+        self.desk.rest()
+        self.noticed.emit("")
+        self.closed.emit()
+        then()
+        if self.current is None and self._state.acts.idle:
+            self.desk.leave()
+        self.changed.emit()
+
+    # What goes on meanwhile
+
+    def _on_project(self) -> None:
+        self.current = None
+        self._second.stop()
+        self._heart.stop()
+        self.desk.leave()
+        self.others = self._state.options.label_others
+        self.noticed.emit("")
+        self.closed.emit()
+        self.changed.emit()
+
+    def _on_content(self) -> None:
+        if self.current is not None:
+            self._state.read(lambda sitting: sitting.project.store.classes(), self._see_classes)
+
+    def _see_classes(self, classes: Any) -> None:  # noqa: ANN401
+        if self.current is None or list(classes) == list(self.desk.classes):
+            return
+        self.desk.recolour(classes)
+        self.noticed.emit("The class table was changed; your strokes stay as they are.")
+
+    def _keep_alive(self) -> None:
+        current = self.current
+        if current is not None:
+            self._state.change(
+                lambda sitting: sitting.labelling.keep_alive(current.task),
+                lambda said: self.noticed.emit(said) if said else None,
+            )
+
+    def _on_focus(self, state: Qt.ApplicationState) -> None:
+        """Count no time while the program is in the background."""
+        if self.current is None:
+            return
+        clock = self.current.task.clock
+        if state == Qt.ApplicationState.ApplicationActive:
+            clock.touch()
+        else:
+            clock.stop()
+
+    def end(self) -> None:
+        """Let the slice go for good: the window closes. Strokes are in the journal."""
+        self._second.stop()
+        self._heart.stop()
+        application = QApplication.instance()
+        if isinstance(application, QApplication):
+            application.applicationStateChanged.disconnect(self._on_focus)
+        sitting, current, self.current = self._state.sitting, self.current, None
+        if sitting is not None and current is not None:
+            self.desk.look()
+            try:
+                sitting.labelling.hand_back(current.task)
+            except EXPECTED:
+                return  # the lease ends by itself
+
+
+def _timer(parent: QObject, every: int, act: Callable[[], object]) -> QTimer:
+    made = QTimer(parent)
+    made.setInterval(every)
+    made.timeout.connect(act)
+    return made
+
+
+def _on_recovery(recovered: int, lost: int) -> str:
+    """Say what of an earlier session is there again."""
+    said = []
+    if recovered:
+        said.append(
+            f"{counted(recovered, 'stroke')} of an earlier session are in the mask again; Undo "
+            "takes them back."
+        )
+    if lost:
+        said.append(
+            f"{counted(lost, 'stroke')} could not be put back: the journal is damaged from there."
+        )
+    return " ".join(said)
