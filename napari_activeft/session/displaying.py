@@ -68,7 +68,7 @@ class Displayed:
     def brush(self) -> int:
         """Pixels of a brush that suits a slice."""
         sides = [self.shape[axis] for axis in self.order[1:]]
-        return max(1, round(_BRUSH_SHARE * min(sides)))
+        return max(2, round(_BRUSH_SHARE * min(sides)))
 
 
 def displayed(record: VolumeRecord, volume: Volume) -> Displayed:

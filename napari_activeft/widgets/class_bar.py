@@ -46,6 +46,12 @@ class ClassBar(QWidget):
             made.setIcon(swatch(colour))
             made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
             made.setCheckable(True)
+            # Flat in napari's style, which shows no difference.
+            made.setStyleSheet(
+                "QToolButton { border: 2px solid transparent; border-radius: 3px; padding: 2px; }"
+                "QToolButton:checked { border-color: palette(highlight); font-weight: bold; }"
+                "QToolButton:focus { border-color: palette(text); }"
+            )
             keys = f" (Alt+{at})" if at < 10 else ""
             made.setToolTip(f"Draw with {name}{keys}")
             made.setSizePolicy(made.sizePolicy().Policy.Expanding, made.sizePolicy().Policy.Fixed)

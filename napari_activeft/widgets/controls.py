@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import (
     QBoxLayout,
+    QComboBox,
     QFrame,
     QHBoxLayout,
     QLabel,
@@ -50,6 +51,32 @@ def sentence(text: str = "") -> QLabel:
     )
     made.setFocusPolicy(Qt.FocusPolicy.NoFocus)
     made.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    return made
+
+
+def label(text: str) -> QLabel:
+    """Return the name of a control beside it."""
+    made = QLabel(text)
+    made.setMinimumWidth(64)
+    return made
+
+
+def choice(tip: str, entries: Sequence[tuple[str, object, str]] = ()) -> QComboBox:
+    """Return a list to choose from, which may be narrower than its longest entry.
+
+    Parameters
+    ----------
+    entries
+        What is shown, what it stands for, and what it is for.
+    """
+    made = QComboBox()
+    made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    made.setMinimumContentsLength(8)
+    made.setToolTip(tip)
+    made.setAccessibleName(tip)
+    for at, (name, value, told) in enumerate(entries):
+        made.addItem(name, value)
+        made.setItemData(at, told or None, Qt.ItemDataRole.ToolTipRole)
     return made
 
 

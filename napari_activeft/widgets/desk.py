@@ -71,16 +71,19 @@ class Desk(QObject):
             Name of the layer to draw in.
         """
         same = self.shown is not None and self.shown.name == shown.name
-        kept = self._images if same else []
         mode, size = self._habits(shown)
-        self._clear(keep=kept)
+        # The old volume goes last: an empty viewer would show its welcome, and jump.
+        before = [] if same else self._images
+        self._clear(images=[])
         self.work, self.shown, self.classes = work, shown, classes
         with self._quietly():
-            self._images = kept or self._add_images(shown)
+            if not same:
+                self._images = self._add_images(shown)
             largest = max((record.value for record in classes), default=1)
             at = work.main.position
             data = label_data(work.main.volume, {**masks, at: work.mask(at)}, largest)
             self.labels = self._add_labels(data, shown, classes, opacity, called)
+            self._remove(before)
         self._watch = LayerWatch(self.labels, shown.axis, self._on_change, _later)
         self.labels.mode, self.labels.brush_size = mode, size
         self._bind_undo(self.labels)
@@ -96,7 +99,8 @@ class Desk(QObject):
 
     def leave(self) -> None:
         """Take the layers away; strokes were handed over as they were drawn."""
-        self._clear(keep=[])
+        self._clear(images=self._images)
+        self._images = []
         self.work = self.shown = None
 
     def close(self) -> None:
@@ -105,17 +109,20 @@ class Desk(QObject):
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._viewer.dims.events.current_step.disconnect(self._on_moved)
 
-    def _clear(self, keep: list[Layer]) -> None:
+    def _clear(self, images: list[Layer]) -> None:
+        """Take the masks away, and some images."""
         if self._watch is not None:
             self._watch.close()
             self._watch = None
-        gone = [self.labels, self._entropy, *(one for one in self._images if one not in keep)]
+        gone = [one for one in (self.labels, self._entropy, *images) if one is not None]
         self.labels = self._entropy = None
-        self._images = list(keep)
         with self._quietly():
-            for layer in gone:
-                if layer is not None and layer in self._viewer.layers:
-                    self._viewer.layers.remove(layer)
+            self._remove(gone)
+
+    def _remove(self, layers: list[Layer]) -> None:
+        for layer in layers:
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
 
     def _habits(self, shown: Displayed) -> tuple[str, float]:
         """Return the tool and the brush of the last volume, or the usual ones."""
@@ -168,6 +175,7 @@ class Desk(QObject):
         dims = self._viewer.dims
         dims.ndisplay = 2
         before = dims.ndim - 3  # other layers may have more axes
+        dims.axis_labels = (*dims.axis_labels[:before], "z", "y", "x")
         dims.order = (*range(before), *(before + axis for axis in shown.order))
         self.go_to(position)
 

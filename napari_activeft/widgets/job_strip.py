@@ -31,7 +31,9 @@ class JobStrip(QWidget):
         self.bar.setTextVisible(True)
         self.cancel_button = button("Cancel", "Stop it; what was done before stays", self.cancel)
         self.log_button = button("Log", "Show the log of the last job", self._show_log)
-        column(row(self.told, self.log_button), row(self.bar, self.cancel_button), parent=self)
+        for one in (self.log_button, self.cancel_button):
+            one.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+        column(self.told, row(self.bar, self.cancel_button, self.log_button), parent=self, margin=4)
         self._show(None)
         state.jobs_changed.connect(self._on_jobs)
         state.job_ended.connect(self._on_end)

@@ -46,7 +46,6 @@ class PanelDock(QWidget):
     def lay_out(self, tabs: Sequence[Tab]) -> None:
         """Show panels as tabs, from left to right, and below them what computes."""
         self.tabs = QTabWidget()
-        self.tabs.setDocumentMode(True)
         for name, panel, tip in tabs:
             area = QScrollArea()
             area.setWidgetResizable(True)

@@ -10,10 +10,11 @@ from napari.layers import Image
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QFileDialog, QLineEdit, QWidget
 
-from napari_activeft.annotation_db import JobRecord, VolumeRecord
-from napari_activeft.geometry import Geometry
+from napari_activeft.annotation_db import JobRecord
 from napari_activeft.job_findings import problems_of
 from napari_activeft.layers_intake import Shown, files_of
+from napari_activeft.session.displaying import displayed
+from napari_activeft.session.pool_list import PoolRow, pool_rows
 from napari_activeft.settings import AddAllSettings
 from napari_activeft.widgets import notices
 from napari_activeft.widgets.controls import (
@@ -44,7 +45,7 @@ class PoolPanel(QWidget):
         self.counts = sentence()
         self.problems = Notice()
         self.rules = SettingsForm(AddAllSettings, _RULES)
-        self.table: Table[VolumeRecord] = Table(_columns(), lambda one: one.volume_id)
+        self.table: Table[PoolRow] = Table(_columns(), lambda one: one.volume.volume_id)
         self.table.opened.connect(self._look_at)
         self.search = QLineEdit()
         self.search.setPlaceholderText("find by name or case")
@@ -152,26 +153,29 @@ class PoolPanel(QWidget):
             self.counts.setText("Open a project first.")
             self.problems.say("")
             return
-        self._state.read(lambda sitting: sitting.project.store.volumes(), self._fill)
+        self._state.read(lambda sitting: pool_rows(sitting.project), self._fill)
 
-    def _fill(self, volumes: list[VolumeRecord]) -> None:
-        self.table.fill(volumes)
-        cases, slices = len({one.case for one in volumes}), sum(one.slice_count for one in volumes)
+    def _fill(self, rows: list[PoolRow]) -> None:
+        self.table.fill(rows)
+        cases = len({one.volume.case for one in rows})
+        slices = sum(one.volume.slice_count for one in rows)
+        missing = sum(bool(one.problem) for one in rows)
+        lost = f"; the image of {missing} is missing" if missing else ""
         self.counts.setText(
-            f"{counted(len(volumes), 'volume')} of {counted(cases, 'case')}, "
-            f"{counted(slices, 'slice')}"
-            if volumes
+            f"{counted(len(rows), 'volume')} of {counted(cases, 'case')}, "
+            f"{counted(slices, 'slice')}{lost}"
+            if rows
             else "The pool is empty: add a folder of images. NIfTI, DICOM, NRRD, MHA, TIFF, PNG "
             "and JPEG are read."
         )
 
     def _filter(self, text: str) -> None:
         wanted = text.casefold()
-        self.table.filter(lambda one: wanted in f"{one.name} {one.case}".casefold())
+        self.table.filter(lambda one: wanted in f"{one.volume.name} {one.volume.case}".casefold())
 
-    def _look_at(self, record: VolumeRecord) -> None:
+    def _look_at(self, one: PoolRow) -> None:
         """Open a volume as an ordinary image layer."""
-        from napari_activeft.session.displaying import displayed
+        record = one.volume
 
         def show(shown: Any) -> None:  # noqa: ANN401
             for at, data in enumerate(shown.channels):
@@ -190,22 +194,17 @@ class PoolPanel(QWidget):
         )
 
 
-def _columns() -> list[Column[VolumeRecord]]:
-    def shape(one: VolumeRecord) -> str:
-        return " x ".join(str(side) for side in Geometry.from_json(one.geometry).shape)
-
-    def spacing(one: VolumeRecord) -> str:
-        return " x ".join(f"{mm:.3g}" for mm in Geometry.from_json(one.geometry).spacing)
-
+def _columns() -> list[Column[PoolRow]]:
     return [
-        Column("Volume", lambda one: one.name, width=0, tip="Click twice to look at it"),
-        Column("Case", lambda one: one.case, width=70),
-        Column("Slices", lambda one: str(one.slice_count), key=lambda one: one.slice_count,
-               width=48, number=True),
-        Column("Size", shape, width=84, tip="Voxels along z, y and x"),
-        Column("mm", spacing, width=76, tip="Millimetres along z, y and x"),
-        Column("Split", lambda one: one.split, width=44,
+        Column("Volume", lambda one: one.volume.name, width=130, tip="Click twice to look at it"),
+        Column("Slices", lambda one: str(one.volume.slice_count),
+               key=lambda one: one.volume.slice_count, width=44, number=True),
+        Column("Size", lambda one: one.size, width=82, tip="Voxels along z, y and x"),
+        Column("mm", lambda one: one.spacing, width=64, tip="Millimetres along z, y and x"),
+        Column("Split", lambda one: one.volume.split, width=40,
                tip="pool: to choose and learn from; val, test: kept apart"),
+        Column("Case", lambda one: one.volume.case, width=100),
+        Column("Problem", lambda one: one.problem, width=100),
     ]  # fmt: skip
 
 

@@ -10,7 +10,6 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QColorDialog,
-    QComboBox,
     QFileDialog,
     QInputDialog,
     QLineEdit,
@@ -23,16 +22,25 @@ from napari_activeft.annotation_db import ClassRecord
 from napari_activeft.settings import ExportSettings, InitSettings
 from napari_activeft.settings.base import ExportFormat
 from napari_activeft.widgets import notices
-from napari_activeft.widgets.controls import button, column, heading, row, sentence, swatch
+from napari_activeft.widgets.controls import (
+    button,
+    choice,
+    column,
+    heading,
+    label,
+    row,
+    sentence,
+    swatch,
+)
 from napari_activeft.widgets.forms import built
 from napari_activeft.widgets.session_state import SessionState
 from napari_activeft.widgets.tables import Column, Table
 
-_FORMATS: tuple[tuple[str, ExportFormat], ...] = (
-    ("NIfTI label maps", "nifti"),
-    ("nnU-Net data set", "nnunet"),
-    ("COCO", "coco"),
-    ("BIDS", "bids"),
+_FORMATS: tuple[tuple[str, ExportFormat, str], ...] = (
+    ("NIfTI label maps", "nifti", "one file a volume, in its geometry"),
+    ("nnU-Net data set", "nnunet", "ready for nnU-Net's own training"),
+    ("COCO", "coco", "polygons and run lengths in one JSON file"),
+    ("BIDS", "bids", "derivatives of a brain imaging data set"),
 )
 
 
@@ -58,8 +66,7 @@ class ProjectPanel(QWidget):
             "A project keeps your images' masks, who made them, and all that was trained. "
             "Begin with a new one, or open one that is there."
         )
-        self.recent = QComboBox()
-        self.recent.setToolTip("Projects that were open before")
+        self.recent = choice("Projects that were open before")
         self.recent.activated.connect(lambda _: self._open_recent())
         column(
             heading("No project is open"),
@@ -131,14 +138,11 @@ class ProjectPanel(QWidget):
         self.new_class.setPlaceholderText("name of a class")
         self.new_class.setToolTip("Write a name and press Return; 5=NAME gives it the value 5")
         self.new_class.returnPressed.connect(self._add_class)
-        self.format = QComboBox()
-        for name, value in _FORMATS:
-            self.format.addItem(name, value)
-        self.format.setToolTip("What kind of files the accepted masks become")
+        self.format = choice("What kind of files the accepted masks become", _FORMATS)
         column(
             self.name,
             self.folder,
-            row(sentence("Annotator"), self.annotator),
+            row(label("Annotator"), self.annotator),
             heading("Classes"),
             self.classes,
             row(self.new_class, button("Add", "Add a class of this name", self._add_class)),
@@ -150,7 +154,9 @@ class ProjectPanel(QWidget):
             heading("Export"),
             row(self.format, button("Export masks…", "Write the accepted masks", self._ask_export)),
             None,
-            button("Close project", "Close the project; nothing is lost", state_close(self)),
+            button(
+                "Close project", "Close the project; nothing is lost", self._state.close_project
+            ),
             parent=page,
         )
         return page
@@ -272,8 +278,3 @@ class ProjectPanel(QWidget):
 
 def _told_export(folder: Path, _: int) -> None:
     notices.tell(f"the export goes to {folder}")
-
-
-def state_close(panel: ProjectPanel) -> Any:  # noqa: ANN401 - a slot
-    """Return what closes the panel's project; the panel has its state by then."""
-    return lambda: panel._state.close_project()

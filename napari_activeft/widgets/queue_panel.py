@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from qtpy.QtGui import QIcon
-from qtpy.QtWidgets import QComboBox, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_activeft.errors import Problem
 from napari_activeft.session.opening import (
@@ -18,7 +18,7 @@ from napari_activeft.session.opening import (
 )
 from napari_activeft.thumbnails import SIDE
 from napari_activeft.widgets import keys, notices
-from napari_activeft.widgets.controls import Notice, button, column, heading, row, sentence
+from napari_activeft.widgets.controls import Notice, button, choice, column, heading, row, sentence
 from napari_activeft.widgets.pictures import Pictures
 from napari_activeft.widgets.recovery_box import RecoveryBox
 from napari_activeft.widgets.session_state import SessionState
@@ -52,9 +52,7 @@ class QueuePanel(QWidget):
         self.next_button = button("Next", "Open the next slice (Alt+N)", self.next, strong=True)
         help_button = button("?", "Show all keys (F1)", lambda: keys.show_help(self))
         help_button.setMaximumWidth(32)
-        self.filter = QComboBox()
-        self.filter.addItems([name for name, _ in _FILTERS])
-        self.filter.setToolTip("Which slices are listed")
+        self.filter = choice("Which slices are listed", [(name, name, "") for name, _ in _FILTERS])
         self.filter.currentIndexChanged.connect(lambda at: self.table.filter(_FILTERS[at][1]))
         self.counts = sentence()
         self.table: Table[QueueRow] = Table(
@@ -80,18 +78,17 @@ class QueuePanel(QWidget):
         self._on_project()
 
     def _columns(self) -> list[Column[QueueRow]]:
-        def place(one: QueueRow) -> str:
-            return f"{one.query.position} of {one.volume}"
-
         def rank(one: QueueRow) -> str:
             return f"{one.query.round_number}.{one.query.rank}"
 
         return [
             Column("", lambda _: "", icon=self._icon, width=_ICON + 8, key=_rank),
-            Column("Slice", place, key=_rank, width=0, tip="Click twice to open it"),
-            Column("Rank", rank, key=_rank, width=52, number=True, tip="Round, and place in it"),
-            Column("State", lambda one: one.state, width=84),
-        ]
+            Column("Volume", lambda one: one.volume, width=0, tip="Click twice to open the slice"),
+            Column("Slice", lambda one: str(one.query.position), key=lambda one: one.query.position,
+                   width=44, number=True),
+            Column("Rank", rank, key=_rank, width=44, number=True, tip="Round, and place in it"),
+            Column("State", lambda one: one.state, width=80),
+        ]  # fmt: skip
 
     def _on_project(self) -> None:
         self.setEnabled(self._state.project is not None)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtGui import QIcon
-from qtpy.QtWidgets import QCheckBox, QComboBox, QLineEdit, QWidget
+from qtpy.QtWidgets import QCheckBox, QLineEdit, QWidget
 
 from napari_activeft.session.opening import entropy_of, open_proposal, open_slice
 from napari_activeft.session.review_list import (
@@ -20,7 +20,7 @@ from napari_activeft.session.sitting import Sitting
 from napari_activeft.session.volume_work import VolumeWork
 from napari_activeft.thumbnails import SIDE
 from napari_activeft.widgets import notices
-from napari_activeft.widgets.controls import Notice, button, column, heading, row, sentence
+from napari_activeft.widgets.controls import Notice, button, choice, column, heading, row, sentence
 from napari_activeft.widgets.pictures import Pictures
 from napari_activeft.widgets.session_state import SessionState
 from napari_activeft.widgets.tables import Column, Table
@@ -53,11 +53,9 @@ class ReviewPanel(QWidget):
         self._show_task()
 
     def _build(self) -> None:
-        self.run, self.order = QComboBox(), QComboBox()
-        self.run.setToolTip("Whose predictions are reviewed")
+        self.run = choice("Whose predictions are reviewed")
+        self.order = choice("In which order", [(name, value, "") for name, value in _ORDERS])
         self.run.currentIndexChanged.connect(lambda _: self._list())
-        for name, order in _ORDERS:
-            self.order.addItem(name, order)
         self.order.currentIndexChanged.connect(lambda _: self._list())
         self.only_new = QCheckBox("only new ones")
         self.only_new.setChecked(True)
@@ -114,13 +112,15 @@ class ReviewPanel(QWidget):
     def _columns(self) -> list[Column[Proposal]]:
         return [
             Column("", lambda _: "", icon=self._icon, width=_ICON + 8),
-            Column("Slice", lambda one: f"{one.position} of {one.volume}", width=0,
-                   key=lambda one: (one.volume, one.position), tip="Click twice to open it"),
+            Column("Volume", lambda one: one.volume, width=0,
+                   key=lambda one: (one.volume, one.position), tip="Click twice to open the slice"),
+            Column("Slice", lambda one: str(one.position), key=lambda one: one.position, width=44,
+                   number=True),
             Column("Unsure", lambda one: _share(one.entropy), key=lambda one: one.entropy,
-                   width=54, number=True, tip="0 sure, 1 all is open"),
+                   width=50, number=True, tip="0 sure, 1 all is open"),
             Column("Differ", lambda one: _share(one.disagreement), width=50, number=True,
                    key=lambda one: one.disagreement, tip="How far several networks disagree"),
-            Column("State", lambda one: one.state, width=66),
+            Column("State", lambda one: one.state, width=64),
         ]  # fmt: skip
 
     # What is shown
@@ -338,8 +338,10 @@ def _people_columns() -> list[Column[Submitted]]:
         return one.state if one.reviewer is None else f"{one.state} by {one.reviewer}"
 
     return [
-        Column("Slice", lambda one: f"{one.position} of {one.volume}", width=0,
+        Column("Volume", lambda one: one.volume, width=0,
                key=lambda one: (one.volume, one.position)),
+        Column("Slice", lambda one: str(one.position), key=lambda one: one.position, width=44,
+               number=True),
         Column("By", lambda one: one.author, width=80),
         Column("State", told, width=110),
     ]  # fmt: skip

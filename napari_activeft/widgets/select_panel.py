@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QIcon, QPixmap
-from qtpy.QtWidgets import QComboBox, QLabel, QLineEdit, QWidget
+from qtpy.QtWidgets import QLabel, QLineEdit, QWidget
 
 from napari_activeft.extras import missing_compute
 from napari_activeft.model_names import ENCODERS
@@ -21,9 +21,11 @@ from napari_activeft.widgets.background import EXPECTED
 from napari_activeft.widgets.controls import (
     Notice,
     button,
+    choice,
     column,
     folded,
     heading,
+    label,
     row,
     sentence,
 )
@@ -68,15 +70,15 @@ class SelectPanel(QWidget):
     # The controls
 
     def _embed_controls(self) -> list[Any]:
-        self.encoder = QComboBox()
-        self.encoder.addItems(ENCODERS)
-        self.encoder.setToolTip(
+        self.encoder = choice(
             "pixels_pca and hog need no weights; vmamba networks need theirs, see the command "
-            "`napari-activeft weights`"
+            "`napari-activeft weights`",
+            [(name, name, "") for name in ENCODERS],
         )
-        self.device = QComboBox()
-        self.device.addItems(_DEVICES)
-        self.device.setToolTip("Where networks compute; auto takes a GPU if there is one")
+        self.device = choice(
+            "Where networks compute; auto takes a GPU if there is one",
+            [(name, name, "") for name in _DEVICES],
+        )
         self.embed_button = button(
             "Embed", "Compute the vectors, in the background; those there are kept", self.embed
         )
@@ -90,15 +92,12 @@ class SelectPanel(QWidget):
         self.budget.setMaximumWidth(80)
         self.budget.textChanged.connect(lambda _: self._show_budget())
         self.in_words = sentence()
-        self.selector = QComboBox()
-        for name, entry in SELECTORS.items():
-            self.selector.addItem(name)
-            at = self.selector.count() - 1
-            self.selector.setItemData(at, entry.summary, Qt.ItemDataRole.ToolTipRole)
+        self.selector = choice(
+            "How slices are chosen", [(n, n, entry.summary) for n, entry in SELECTORS.items()]
+        )
         self.selector.currentTextChanged.connect(lambda _: self._show_selector())
         self.told = sentence()
-        self.unsure = QComboBox()
-        self.unsure.setToolTip("Slices of which this run is unsure count more")
+        self.unsure = choice("Slices of which this run is unsure count more")
         self.select_button = button(
             "Select",
             "Choose the slices and queue them, in the background",
@@ -107,10 +106,11 @@ class SelectPanel(QWidget):
         )
         self.coverage = sentence()
         return [
-            row(sentence_of("Budget"), self.budget, self.in_words),
-            row(sentence_of("Selector"), self.selector, None),
+            row(label("Budget"), self.budget, None),
+            self.in_words,
+            row(label("Selector"), self.selector),
             self.told,
-            row(sentence_of("Unsure by"), self.unsure, None),
+            row(label("Unsure by"), self.unsure),
         ]
 
     def _advanced(self) -> QWidget:
@@ -322,10 +322,3 @@ class SelectPanel(QWidget):
             self._gathered(self.map.chosen)
 
         self._state.change(lambda sitting: act(sitting.project.store, sitting.annotator), done)
-
-
-def sentence_of(text: str) -> QLabel:
-    """Return the name of a control beside it."""
-    made = QLabel(text)
-    made.setMinimumWidth(64)
-    return made

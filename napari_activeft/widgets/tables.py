@@ -159,9 +159,8 @@ class Table(QTableView, Generic[Row]):
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.setAlternatingRowColors(True)
         self.setWordWrap(False)
-        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.setTextElideMode(Qt.TextElideMode.ElideLeft)  # names differ at their ends
         self.setTabKeyNavigation(False)  # Tab goes on to the next control
         self.setShowGrid(False)
         self.setMinimumHeight(110)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QCheckBox, QComboBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QWidget
 
 from napari_activeft.annotation_db import JobRecord
 from napari_activeft.extras import missing_compute
@@ -28,6 +27,7 @@ from napari_activeft.widgets.chart import Chart, Curve
 from napari_activeft.widgets.controls import (
     Notice,
     button,
+    choice,
     column,
     folded,
     heading,
@@ -64,16 +64,12 @@ class TrainPanel(QWidget):
     def _build(self) -> None:
         self.labelled = sentence()
         self.tally: Table[ClassTally] = Table(_tally_columns(), lambda one: one.value, icon=14)
-        self.recipe = QComboBox()
-        for one in RECIPES:
-            self.recipe.addItem(one.name)
-            at = self.recipe.count() - 1
-            self.recipe.setItemData(at, one.told, Qt.ItemDataRole.ToolTipRole)
+        self.recipe = choice("How to train", [(one.name, one.name, one.told) for one in RECIPES])
         self.recipe.currentIndexChanged.connect(lambda _: self._take_recipe())
         self.told = sentence()
-        self.network = QComboBox()
-        self.network.addItems(NETWORKS)
-        self.network.setToolTip("nano and micro are sizes for CPUs")
+        self.network = choice(
+            "What is trained; nano and micro are sizes for CPUs", [(n, n, "") for n in NETWORKS]
+        )
         self.form = SettingsForm(TrainSettings, _ADVANCED)
         self.train_button = button(
             "Train", "Train in the background; labelling goes on", self.train, strong=True
@@ -109,7 +105,8 @@ class TrainPanel(QWidget):
             heading("Runs"),
             self.runs,
             self.growth,
-            row(self.predict_button, self.largest, self.entropy),
+            row(self.largest, self.entropy),
+            self.predict_button,
             parent=self,
         )
         self.tally.setMaximumHeight(140)
