@@ -210,8 +210,10 @@ class Answers(Queue):
         """
         if standing == first or first is None:
             return standing != first
-        proposal = session.get_one(tables.Revision, first).source == "model"
-        return not proposal or (standing is not None and standing > first)
+        begun = session.get(tables.Revision, first)
+        if begun is None:
+            raise UnknownRecordError(f"no revision {first} in {self.path}: open the slice anew")
+        return begun.source != "model" or (standing is not None and standing > first)
 
     def _staleness(
         self, session: Session, lease: tables.Lease, standing: int | None, first: int | None

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from . import tables
 from .catalogue import Catalogue, pool_checksum
+from .masks import accepted_query
 from .queue import Queue
 
 BY_HAND: Final = "by hand"
@@ -60,7 +61,8 @@ class ByHand(Queue, Catalogue):
             moved = [known[one] for one in wanted if one in known and known[one].state in movable]
             for query in moved:
                 query.state, query.skip_reason = state, reason
-            new = [one for one in wanted if one not in known]
+            answered = {row[0] for row in session.execute(accepted_query())}
+            new = [one for one in wanted if one not in known and one not in answered]
             if new:
                 self._add_queries(session, new, state, reason, checksum)
             changed = len(moved) + len(new)

@@ -11,6 +11,9 @@ from napari_activeft.jobs import log_path
 from napari_activeft.project import Project
 from napari_activeft.wording import counted
 
+_OTHER_VERSION = (KeyError, TypeError, AttributeError, ValueError)
+"""What a file of another version makes of the code here."""
+
 
 def result_of(project: Project, job: JobRecord) -> dict[str, Any]:
     """Return what the step handed back, as its ``--json`` prints it; empty where it did not end."""
@@ -24,14 +27,17 @@ def result_of(project: Project, job: JobRecord) -> dict[str, Any]:
 def problems_of(project: Project, job: JobRecord) -> list[str]:
     """Return a sentence for each file that a job passed over."""
     result = result_of(project, job)
-    parts = [result, *result["paths"].values()] if "paths" in result else [result]
-    return [
-        problem["sentence"]
-        if problem["path"] in problem["sentence"]
-        else f"{problem['path']}: {problem['sentence']}"
-        for part in parts
-        for problem in part.get("problems", [])
-    ]
+    try:
+        parts = [result, *result["paths"].values()] if "paths" in result else [result]
+        return [
+            problem["sentence"]
+            if problem["path"] in problem["sentence"]
+            else f"{problem['path']}: {problem['sentence']}"
+            for part in parts
+            for problem in part.get("problems", [])
+        ]
+    except _OTHER_VERSION:
+        return []
 
 
 def headline(project: Project, job: JobRecord) -> str:
@@ -39,7 +45,7 @@ def headline(project: Project, job: JobRecord) -> str:
     told = result_of(project, job)
     try:
         return _HEADLINES[job.verb](told) if told and job.verb in _HEADLINES else ""
-    except (KeyError, TypeError):  # the file of another version
+    except _OTHER_VERSION:
         return ""
 
 

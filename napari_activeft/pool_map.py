@@ -59,12 +59,13 @@ def read_map(project: Project, pool: Sequence[SliceRow]) -> PoolMap | None:
     """Return the map by the encoder used last; None where nothing was embedded yet."""
     for one in embeddings(project):
         try:
-            with np.load(one.folder / FILE) as held:
+            # Opened here: of a damaged archive numpy would leave the file open.
+            with (one.folder / FILE).open("rb") as file, np.load(file) as held:
                 keys, points = held["keys"], held["points"]
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
             continue  # made before maps were kept, or damaged: `embed` makes it anew
         order = np.argsort(keys)
-        wanted = np.array([row.key for row in pool], dtype=keys.dtype if len(keys) else "U1")
+        wanted = np.array([row.key for row in pool], dtype=np.str_)
         places = np.searchsorted(keys, wanted, sorter=order).clip(0, max(len(keys) - 1, 0))
         found = np.full((len(pool), 2), np.nan, dtype=np.float32)
         if len(keys) and len(pool):

@@ -56,7 +56,7 @@ class Preferences:
     @property
     def there(self) -> list[Path]:
         """Recent projects that are where they were."""
-        return [one for one in self.recent if (one / PROJECT_FILE).is_file()]
+        return [one for one in self.recent if _is_project(one)]
 
     def opened(self, project: Path) -> None:
         """Note that a project was opened."""
@@ -70,7 +70,7 @@ class Preferences:
 
     def put(self, name: str, value: Any) -> None:  # noqa: ANN401 - whatever JSON holds
         """Remember something under a name."""
-        if self.values.get(name) != value:
+        if name not in self.values or self.values[name] != value:
             self.values[name] = value
             self._write()
 
@@ -82,3 +82,10 @@ class Preferences:
                 file.write(json.dumps(told, indent=2).encode())
         except OSError:
             return  # a home that cannot be written shall not keep anybody from work
+
+
+def _is_project(folder: Path) -> bool:
+    try:
+        return (folder / PROJECT_FILE).is_file()
+    except OSError:  # a folder that may no longer be read
+        return False

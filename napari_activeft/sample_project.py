@@ -46,8 +46,9 @@ def make_sample_project(folder: Path, sample: Sample = "hippocampus") -> Path:
     try:
         shutil.copytree(SAMPLES / sample, folder / "images")
     except OSError as refusal:
+        why = refusal.strerror or "not every file"
         raise UserError(
-            f"the sample cannot be copied to {folder} ({refusal.strerror}): choose another place"
+            f"the sample cannot be copied to {folder} ({why}): choose another place"
         ) from refusal
     made = workflow.init(folder, InitSettings(name=f"{sample} sample"))
     with Project.open(made.folder) as project:

@@ -26,16 +26,19 @@ class SlicePictures:
     """
 
     def __init__(self, project: Project, max_bytes: int = 1 << 30) -> None:
+        self._project = project
         self._volumes = {volume.volume_id: volume for volume in project.store.volumes()}
-        self._cache = VolumeCache(lambda one: project.open_volume(self._volumes[one]), max_bytes)
+        self._cache = VolumeCache(lambda one: project.open_volume(self.volume(one)), max_bytes)
 
     def volume(self, volume_id: int) -> VolumeRecord:
         """Return what is known of a volume."""
+        if volume_id not in self._volumes:  # it was added since
+            self._volumes[volume_id] = self._project.store.volume(volume_id)
         return self._volumes[volume_id]
 
     def of(self, volume_id: int, position: int) -> NDArray[np.uint8] | None:
         """Return a slice as (h, w) or RGB (h, w, 3); None where its image cannot be read."""
-        volume = self._volumes[volume_id]
+        volume = self.volume(volume_id)
         try:
             data = self._cache.volume(volume_id).data
         except UserError:

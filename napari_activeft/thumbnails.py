@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -13,7 +12,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_activeft.annotation_db import VolumeRecord
+from napari_activeft.annotation_db import StoreError, VolumeRecord
 from napari_activeft.errors import UserError
 from napari_activeft.geometry import Geometry
 from napari_activeft.pool import slice_spacing
@@ -98,7 +97,7 @@ class Thumbnails:
 
     def _made(self, place: Place) -> Path | None:
         volume_id, position = place
-        with suppress(UserError, OSError, KeyError):
+        with suppress(UserError, StoreError, OSError, IndexError):
             if self._pictures is None:
                 self._pictures = SlicePictures(self._project, _MAX_BYTES)
             volume = self._pictures.volume(volume_id)
@@ -141,4 +140,4 @@ def _resampled(picture: NDArray[np.uint8], axis: int, old: int, new: int) -> NDA
     shape = [1] * picture.ndim
     shape[axis] = new
     means = sums / counts.reshape(shape)
-    return np.asarray(np.minimum(means + 0.5, 255.0 - math.ulp(255.0))).astype(np.uint8)
+    return np.asarray(np.minimum(means + 0.5, 255.0)).astype(np.uint8)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Self
 
+from napari_activeft.annotation_db import StoreError
 from napari_activeft.errors import UserError
 from napari_activeft.pool import VolumeCache
 
@@ -64,5 +65,5 @@ class ReadAhead:
                 volume_id, self._busy = self._expected.pop(0), True
             try:
                 self._cache.volume(volume_id)
-            except (UserError, OSError):
+            except (UserError, StoreError, OSError):
                 continue

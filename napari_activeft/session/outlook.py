@@ -49,7 +49,7 @@ class Outlook:
     seconds, measured
         That a slice takes to label, and whether that was measured here.
     round_number, figures
-        The newest round, and what was measured of it; None and empty without.
+        The newest round that was selected, and what was measured of it; None and empty without.
     runs
         Numbers of the runs that are done, the newest first.
     """
@@ -88,7 +88,7 @@ def outlook(project: Project) -> Outlook:
     pool, rounds = store.pool_slices(), store.rounds()
     seconds, measured = seconds_a_slice(project)
     chosen = [one for one in rounds if one.selector != BY_HAND]
-    newest = rounds[-1].number if rounds else None
+    newest = chosen[-1].number if chosen else None
     accepted = {one.slice_id for one in store.accepted()}
     kinds = _kinds(pool, store.queries(), accepted, newest)
     return Outlook(
@@ -99,7 +99,7 @@ def outlook(project: Project) -> Outlook:
         embedded=tuple(dict.fromkeys(one.encoder for one in embeddings(project))),
         seconds=seconds,
         measured=measured,
-        round_number=chosen[-1].number if chosen else None,
+        round_number=newest,
         figures=chosen[-1].report if chosen else {},
         runs=tuple(run.run_id for run in reversed(store.runs()) if run.state == "done"),
     )

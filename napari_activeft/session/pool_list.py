@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from napari_activeft.annotation_db import VolumeRecord
+from napari_activeft.errors import UserError
 from napari_activeft.geometry import Geometry
 from napari_activeft.project import Project
 
@@ -37,10 +38,16 @@ def pool_rows(project: Project) -> list[PoolRow]:
 
 def _row(project: Project, volume: VolumeRecord) -> PoolRow:
     geometry = Geometry.from_json(volume.geometry)
-    missing = [path for path in project.source(volume).files if not path.exists()]
     return PoolRow(
         volume,
         " x ".join(str(side) for side in geometry.shape),
         " x ".join(f"{mm:.3g}" for mm in geometry.spacing),
-        "image missing" if missing else "",
+        "" if _is_there(project, volume) else "image missing",
     )
+
+
+def _is_there(project: Project, volume: VolumeRecord) -> bool:
+    try:
+        return all(path.exists() for path in project.source(volume).files)
+    except (UserError, OSError):  # in a folder that may not be read
+        return False

@@ -91,7 +91,8 @@ def course_of_run(project: Project, run: int) -> Course:
     folder = run_folder(project, run)
     rows, before = read_curve(folder), False
     if not rows:
-        rows, before = read_curve(folder / FOLD), True
+        rows = read_curve(folder / FOLD)
+        before = bool(rows)
 
     def points(name: str) -> Points:
         known = [(row.get("step"), row.get(name)) for row in rows]

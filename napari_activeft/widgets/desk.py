@@ -18,6 +18,7 @@ from napari_activeft.session.volume_work import Shown, VolumeWork
 from napari_activeft.voxels import LabelMap
 from napari_activeft.widgets import notices
 from napari_activeft.widgets.background import EXPECTED
+from napari_activeft.widgets.gl_safety import disable_vertex_attributes
 from napari_activeft.widgets.layer_watch import LayerWatch
 
 _ENTROPY = "unsure"
@@ -122,7 +123,9 @@ class Desk(QObject):
     def _remove(self, layers: list[Layer]) -> None:
         for layer in layers:
             if layer in self._viewer.layers:
+                disable_vertex_attributes(self._viewer)
                 self._viewer.layers.remove(layer)
+                disable_vertex_attributes(self._viewer)
 
     def _habits(self, shown: Displayed) -> tuple[str, float]:
         """Return the tool and the brush of the last volume, or the usual ones."""
@@ -270,8 +273,7 @@ class Desk(QObject):
     def show_entropy(self, entropy: NDArray[np.uint8] | None) -> None:
         """Show how unsure a run is of every pixel, (d, h, w) from 0 to 255; None takes it away."""
         with self._quietly():
-            if self._entropy is not None and self._entropy in self._viewer.layers:
-                self._viewer.layers.remove(self._entropy)
+            self._remove([] if self._entropy is None else [self._entropy])
             self._entropy = None
             if entropy is None or self.shown is None:
                 return

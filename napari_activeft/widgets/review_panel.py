@@ -263,7 +263,7 @@ class ReviewPanel(QWidget):
 
         self._task.answer(act, lambda _: self._task.close(self.next_after))
 
-    def next_after(self) -> None:
+    def next_after(self) -> bool:
         """Go on with the next prediction, once the list says which that is."""
         run, order = self.run.currentData(), self.order.currentData()
 
@@ -276,6 +276,7 @@ class ReviewPanel(QWidget):
                 notices.tell("all predictions of this run were looked at")
 
         self._state.change(lambda sitting: proposals(sitting.project, run, order), go_on)
+        return True
 
     def show_entropy(self) -> None:
         """Show where the prediction is unsure, if that is wished."""

@@ -93,9 +93,10 @@ class TaskBox(QWidget):
         """Skip the slice, and open the next one if that is wished."""
         self._task.skip(reason, self._after)
 
-    def _after(self) -> None:
+    def _after(self) -> bool:
         if self.then_next.isChecked():
             self._open_next()
+        return self.then_next.isChecked()
 
     def _on_opened(self, _: object) -> None:
         desk = self._task.desk

@@ -20,6 +20,15 @@ from napari_activeft.wording import counted
 _SECOND_MS, _LEASE_MS = 1000, 60_000
 
 
+Then = Callable[[], bool]
+"""Does what follows an answer; says whether another slice is on its way to the desk."""
+
+
+def nothing_follows() -> bool:
+    """Leave the desk empty."""
+    return False
+
+
 class TaskControl(QObject):
     """One slice at a time, from the moment it is opened to its answer.
 
@@ -102,7 +111,7 @@ class TaskControl(QObject):
 
     # Answering
 
-    def submit(self, then: Callable[[], object] = lambda: None, *, on_top: bool = False) -> None:
+    def submit(self, then: Then = nothing_follows, *, on_top: bool = False) -> None:
         """Store the mask of the slice, and of others that were drawn on."""
 
         def stored(revisions: Sequence[object]) -> None:
@@ -124,7 +133,7 @@ class TaskControl(QObject):
             self.desk.empty()
             self.noticed.emit("The slice is empty now: submit it, or take that back by Undo.")
 
-    def skip(self, reason: str, then: Callable[[], object] = lambda: None) -> None:
+    def skip(self, reason: str, then: Then = nothing_follows) -> None:
         """Skip the slice for a reason; its strokes are given up."""
         sitting, current = self._state.sitting, self.current
         if sitting is not None and current is not None:
@@ -168,7 +177,7 @@ class TaskControl(QObject):
             self.desk.labels.editable = on
         self.changed.emit()
 
-    def _offer_on_top(self, error: StaleSubmitError, then: Callable[[], object]) -> None:
+    def _offer_on_top(self, error: StaleSubmitError, then: Then) -> None:
         """Ask which of two masks counts; both are kept."""
         said = str(error).partition(", so your mask")[0]
         if self.ask_on_top(f"{said[:1].upper()}{said[1:]}. Both masks are kept."):
@@ -190,7 +199,7 @@ class TaskControl(QObject):
         box.exec()
         return box.clickedButton() is mine
 
-    def close(self, then: Callable[[], object] = lambda: None) -> None:
+    def close(self, then: Then = nothing_follows) -> None:
         """Leave the slice; what comes next may take its place on the desk at once."""
         self.current = None
         self._second.stop()
@@ -198,8 +207,7 @@ class TaskControl(QObject):
         self.desk.rest()
         self.noticed.emit("")
         self.closed.emit()
-        then()
-        if self.current is None and self._state.acts.idle:
+        if not then():
             self.desk.leave()
         self.changed.emit()
 
