@@ -1,4 +1,4 @@
-"""A drawing process is killed with SIGKILL at random moments: which finished strokes are lost?
+"""A drawing process is killed with SIGKILL at random moments: every finished stroke is there.
 
     python benchmarks/session_kills.py            100 kills, some minutes
     python benchmarks/session_kills.py --quick    5 kills

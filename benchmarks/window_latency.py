@@ -57,6 +57,8 @@ DEPTH, SIDE = 40, 256
 SMALL = (10, 128, 128)
 LABELLED = 40
 _LATE_SECONDS = 0.03
+# The first strokes on a layer compile what draws it.
+_WARM_UP = 1.5
 _WANTED = (50.0, 250.0)
 
 
@@ -190,7 +192,7 @@ class Meter:
         drawn, load, annotator = hand.strokes, load_average(), Annotator(hand)
         with beside(loaded):
             annotator.start()
-            settle(0.5)
+            settle(_WARM_UP)
             self._latency.start()
             yield
             late = self._latency.stop()

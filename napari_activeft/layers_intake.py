@@ -54,7 +54,8 @@ def files_of(project: Project, images: list[Shown]) -> list[Path]:
     Raises
     ------
     UserError
-        If an image has other axes than a slice or a volume, or cannot be written.
+        If an image has other axes than a slice or a volume, or cannot be written; those before it
+        are written then.
     """
     named = safe_file_names(dict.fromkeys(one.name for one in images if one.file is None))
     return [
@@ -71,6 +72,11 @@ def _written(folder: Path, stem: str, image: Shown) -> Path:
         raise UserError(
             f"the layer {image.name!r} has the shape {data.shape}, and a slice (y, x), a volume "
             "(z, y, x) or a colour picture (y, x, 3) is needed: split it into such layers first"
+        )
+    if data.dtype.kind not in "biuf":
+        raise UserError(
+            f"the layer {image.name!r} holds {data.dtype} voxels, and real numbers are needed: "
+            "convert it first"
         )
     if image.rgb:
         colours = _bytes(data[..., :_COLOURS])

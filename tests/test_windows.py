@@ -16,7 +16,7 @@ import pytest
 WINDOW = Path(__file__).parent / "window"
 # napari's own plugin makes the viewer and looks for what it leaves behind; its options are unknown
 # to the other tests, which leave it out.
-OPTIONS = ("-q", "-ra", "-p", "napari", "-o", "addopts=", "-o", "filterwarnings=ignore::DeprecationWarning")
+OPTIONS = ("-q", "-ra", "-p", "napari", "-o", "addopts=", "-W", "ignore::DeprecationWarning")
 
 
 @contextmanager

@@ -34,7 +34,8 @@ class Seat:
         path = project.folder / _FOLDER / f"{name}.lock"
         try:
             path.parent.mkdir(exist_ok=True)
-            self._lock = FileLock(path, timeout=0)
+            # Taken in one thread, given up in another.
+            self._lock = FileLock(path, timeout=0, thread_local=False)
             self._lock.acquire()
         except Timeout:
             raise UserError(

@@ -45,6 +45,7 @@ class Desk(QObject):
         self._entropy: Layer | None = None
         self._watch: LayerWatch | None = None
         self._changing = False
+        self._tool = "paint"
         napari_viewer.layers.events.removed.connect(self._on_removed)
         napari_viewer.dims.events.current_step.connect(self._on_moved)
 
@@ -95,8 +96,18 @@ class Desk(QObject):
     def rest(self) -> None:
         """Keep the layers in view, with nothing to draw on: the next slice is on its way."""
         self.work = None
-        if self.labels is not None:
-            self.labels.editable = False
+        self.allow(False)
+
+    def allow(self, drawing: bool) -> None:
+        """Let the annotator draw, with the tool that he had, or not."""
+        labels = self.labels
+        if labels is None or labels.editable == drawing:
+            return
+        if not drawing:
+            self._tool = str(labels.mode)  # napari puts it away
+        labels.editable = drawing
+        if drawing:
+            labels.mode = self._tool
 
     def leave(self) -> None:
         """Take the layers away; strokes were handed over as they were drawn."""
@@ -131,7 +142,7 @@ class Desk(QObject):
         """Return the tool and the brush of the last volume, or the usual ones."""
         if self.labels is None:
             return "paint", shown.brush
-        mode = str(self.labels.mode)
+        mode = str(self.labels.mode) if self.labels.editable else self._tool
         return ("paint" if mode in ("pan_zoom", "transform") else mode), self.labels.brush_size
 
     def _add_images(self, shown: Displayed) -> list[Layer]:

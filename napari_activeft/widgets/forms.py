@@ -116,6 +116,13 @@ def built(settings: type[Settings], **values: Any) -> Any:  # noqa: ANN401 - an 
 
 def help_of(settings: type[Settings]) -> dict[str, str]:
     """Return what the docstring of a settings class says of each field."""
+    told: dict[str, str] = {}
+    for base in reversed(settings.__mro__):
+        told |= _told_by(base)
+    return told
+
+
+def _told_by(settings: type) -> dict[str, str]:
     text = inspect.cleandoc(settings.__doc__ or "").partition("Attributes\n----------\n")[2]
     told: dict[str, str] = {}
     for match in re.finditer(r"^(\w[\w, ]*)\n((?:[ ]+.*\n?|\n)+)", text + "\n", re.MULTILINE):

@@ -58,6 +58,7 @@ class ReviewPanel(QWidget):
         self.run.currentIndexChanged.connect(lambda _: self._list())
         self.order.currentIndexChanged.connect(lambda _: self._list())
         self.only_new = QCheckBox("only new ones")
+        self.only_new.setToolTip("Leave out what was accepted, rejected or labelled since")
         self.only_new.setChecked(True)
         self.only_new.toggled.connect(lambda _: self._filter())
         self.counts, self.what = sentence(), sentence()

@@ -173,8 +173,7 @@ class TaskControl(QObject):
 
     def _allow(self, on: bool) -> None:
         self.busy = not on
-        if self.desk.labels is not None:
-            self.desk.labels.editable = on
+        self.desk.allow(on)
         self.changed.emit()
 
     def _offer_on_top(self, error: StaleSubmitError, then: Then) -> None:
@@ -232,6 +231,7 @@ class TaskControl(QObject):
             return
         self.desk.recolour(classes)
         self.noticed.emit("The class table was changed; your strokes stay as they are.")
+        self.changed.emit()
 
     def _keep_alive(self) -> None:
         current = self.current

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from qtpy.QtWidgets import QCheckBox, QWidget
 
 from napari_activeft.annotation_db import JobRecord
@@ -202,7 +200,8 @@ class TrainPanel(QWidget):
         UserError
             If they do not fit, or the run to go on from is not there.
         """
-        values: dict[str, Any] = {**self.form.values(), "network": self.network.currentText()}
+        unseen = {n: v for n, v in self._recipe.values.items() if n not in _ADVANCED}
+        values = {**unseen, **self.form.values(), "network": self.network.currentText()}
         if self._recipe.name == GO_ON and self._newest_done is not None:
             values |= {
                 "start": f"run:{self._newest_done.run}", "network": self._newest_done.network

@@ -16,12 +16,12 @@ from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from projectmaking import make_project, select, write_volume  # noqa: E402
+from projectmaking import make_project, select, write_volume
 
-from napari_activeft.preferences import Preferences  # noqa: E402
-from napari_activeft.project import Project  # noqa: E402
-from napari_activeft.widgets import notices  # noqa: E402
-from napari_activeft.widgets.session_dock import SessionDock  # noqa: E402
+from napari_activeft.preferences import Preferences
+from napari_activeft.project import Project
+from napari_activeft.widgets import notices
+from napari_activeft.widgets.session_dock import SessionDock
 
 SHAPE = (5, 24, 30)
 _OURS = ("stroke journal", "reading ahead", "thumbnails", "acts", "looks")
@@ -31,6 +31,8 @@ _LEFT = Qt.MouseButton.LeftButton
 class Annotator:
     """Works in the window as a person would, and waits as one does."""
 
+    said: list[str] = []  # noqa: RUF012 - of the session, for messages
+
     def __init__(self, dock: SessionDock) -> None:
         self.dock, self.viewer = dock, dock.state.viewer
 
@@ -39,7 +41,7 @@ class Annotator:
         while not until():
             QApplication.processEvents()
             time.sleep(0.005)
-            assert time.monotonic() < deadline, "the window did not come that far"
+            assert time.monotonic() < deadline, f"the window did not come that far: {self.said}"
 
     def settle(self, seconds: float = 0.05) -> None:
         """Let the window and its threads come to rest."""
@@ -134,6 +136,7 @@ def someone(make_napari_viewer, preferences, said) -> Iterator[Annotator]:
     viewer = make_napari_viewer(show=True)
     dock = SessionDock(viewer, preferences=preferences)
     viewer.window.add_dock_widget(dock, name="Annotation session", area="right")
+    Annotator.said = said
     yield Annotator(dock)
     dock.shut_down()
     assert not dock.state._timer.isActive()

@@ -137,9 +137,7 @@ def test_empty_skip_and_hand_back_answer_in_one_click(annotator):
     annotator.settle()
 
     assert [one.state for one in store.queries()][:3] == ["submitted", "skipped", "open"]
-    assert not store.accepted_masks(store.queries()[0].volume_id)[
-        store.queries()[0].position
-    ].any()
+    assert not store.accepted_masks(store.queries()[0].volume_id)[store.queries()[0].position].any()
     assert len(annotator.viewer.layers) == 0
 
 
