@@ -117,11 +117,12 @@ class Masks(Database):
             return session.scalar(select(func.count()).select_from(tables.Revision)) or 0
 
     def annotator_totals(self) -> list[dict[str, Any]]:
-        """Return, by name of author, how many masks of people are stored and the time they took."""
+        """Return, by name of author, the masks of people, those of known time, and that time."""
         query = (
             select(
                 tables.Revision.author,
                 func.count().label("masks"),
+                func.count(tables.Revision.seconds_spent).label("timed"),
                 func.coalesce(func.sum(tables.Revision.seconds_spent), 0.0).label("seconds"),
             )
             .where(tables.Revision.source != "model")

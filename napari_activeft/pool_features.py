@@ -21,8 +21,7 @@ from napari_activeft.embedding.feature_file import FeatureFile, locked, read_abo
 from napari_activeft.embedding.pictures import VERSION
 from napari_activeft.errors import OnProgress, UserError, no_progress
 from napari_activeft.extras import need_compute
-from napari_activeft.pool_map import FILE as MAP
-from napari_activeft.pool_map import write_map
+from napari_activeft.pool_map import complete_map
 from napari_activeft.pool_stacks import stacks_of
 from napari_activeft.project import Project
 from napari_activeft.vectors import Embedding, embeddings_folder
@@ -80,8 +79,7 @@ def embed_pool(
         problems = embed(stacks, made.encoder, file, batch=made.batch, on_progress=on_progress)
         about = read_about(folder) | {"used_at": _now()}
         write_about(folder, about)
-        if len(file.keys) > before or not (folder / MAP).is_file():
-            write_map(file)
+        complete_map(file)
         computed, slices = len(file.keys) - before, len(set(file.keys) & {row.key for row in pool})
     if made.fitted_to is not None:
         _remove_superseded(folder, about)

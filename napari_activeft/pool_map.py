@@ -6,9 +6,11 @@ Symbols: n slices, d numbers in a vector.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -55,15 +57,20 @@ def write_map(file: FeatureFile) -> None:
         np.savez(out, keys=np.array(file.keys), points=points)
 
 
+def complete_map(file: FeatureFile) -> None:
+    """Write the map anew unless there is one of just these vectors."""
+    held = _held(file.folder)
+    if held is None or held[0].tolist() != file.keys:
+        write_map(file)
+
+
 def read_map(project: Project, pool: Sequence[SliceRow]) -> PoolMap | None:
     """Return the map by the encoder used last; None where nothing was embedded yet."""
     for one in embeddings(project):
-        try:
-            # Opened here: of a damaged archive numpy would leave the file open.
-            with (one.folder / FILE).open("rb") as file, np.load(file) as held:
-                keys, points = held["keys"], held["points"]
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        held = _held(one.folder)
+        if held is None:
             continue  # made before maps were kept, or damaged: `embed` makes it anew
+        keys, points = held
         order = np.argsort(keys)
         wanted = np.array([row.key for row in pool], dtype=np.str_)
         places = np.searchsorted(keys, wanted, sorter=order).clip(0, max(len(keys) - 1, 0))
@@ -74,3 +81,13 @@ def read_map(project: Project, pool: Sequence[SliceRow]) -> PoolMap | None:
             found[there] = points[rows[there]]
         return PoolMap(one.encoder, found)
     return None
+
+
+def _held(folder: Path) -> tuple[NDArray[np.str_], NDArray[np.float32]] | None:
+    """Return keys and points of a folder's map; None where there is none that can be read."""
+    try:
+        # Opened here: of a damaged archive numpy would leave the file open.
+        with (folder / FILE).open("rb") as file, np.load(file) as held:
+            return held["keys"], held["points"]
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
+        return None

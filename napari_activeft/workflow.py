@@ -111,10 +111,11 @@ def add_all(
     """
     common = AddSettings(**settings.model_dump(exclude={"paths"}))
     taken: dict[str, AddResult] = {}
-    for at, path in enumerate(settings.paths):
+    paths = list(dict.fromkeys(settings.paths))
+    for at, path in enumerate(paths):
 
         def part(done: int, total: int, at: int = at) -> None:
-            on_progress(1000 * at + 1000 * done // max(total, 1), 1000 * len(settings.paths))
+            on_progress(1000 * at + 1000 * done // max(total, 1), 1000 * len(paths))
 
         taken[str(path)] = add(project, path, common, part)
     return AddAllResult(taken)

@@ -481,7 +481,7 @@ def test_entropy_comes_back_as_it_was_kept_and_is_replaced_whole(tmp_path, rng, 
     assert [one.name for one in path.parent.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("content", [b"no archive"])
+@pytest.mark.parametrize("content", [b"no archive", b"", b"PK\x03\x04 cut off"])
 def test_entropy_that_cannot_be_read_is_none(tmp_path, content):
     (tmp_path / "a.npz").write_bytes(content)
     assert read_entropy(tmp_path / "a.npz") is None

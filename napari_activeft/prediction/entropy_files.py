@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Final
 
@@ -42,8 +43,8 @@ def write_entropy(path: Path, entropy: NDArray[np.uint8]) -> None:
 def read_entropy(path: Path) -> NDArray[np.uint8] | None:
     """Return what `write_entropy` wrote; None where there is none that can be read."""
     try:
-        with np.load(path) as held:
+        with path.open("rb") as file, np.load(file) as held:
             entropy: NDArray[np.uint8] = held["entropy"]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
     return entropy

@@ -104,8 +104,8 @@ def seconds_a_slice(project: Project) -> tuple[float, bool]:
 
     The mean of all masks that people made in this project, once there are a few.
     """
-    totals = [one for one in project.store.annotator_totals() if one["seconds"]]
-    masks = sum(one["masks"] for one in totals)
+    totals = project.store.annotator_totals()
+    masks = sum(one["timed"] for one in totals)
     if masks < _ENOUGH_MASKS:
         return USUAL_SECONDS, False
     return sum(one["seconds"] for one in totals) / masks, True

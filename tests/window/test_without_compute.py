@@ -76,4 +76,3 @@ def test_the_viewer_s_process_never_loads_torch(annotator):
     annotator.stroke(ACROSS)
 
     assert "torch" not in sys.modules
-    assert "typer" not in sys.modules
