@@ -1,15 +1,23 @@
 # Every target does its own set-up; a fresh machine needs Python (3.11 or newer) and make.
 #   make demo    the main job on images that the repository carries
 #   make test    lint, types, all tests
+#   make gui     the annotation session in napari, on a sample project; needs a desktop
+#   make screenshots   docs/images/session_*.png anew, from a real session (under Xvfb)
 #   make bench   the benchmarks in their short forms, some minutes; docs/benchmarks.md names the long ones
 
 BIN := .venv/bin
 INPUTS := pyproject.toml constraints.txt scripts/setup.sh tests/nnunet-check-requirements.txt
 
-.PHONY: demo test lint types tests bench clean
+.PHONY: demo gui screenshots test lint types tests bench clean
 
 demo: .venv/.ready-demo
 	$(BIN)/python examples/demo.py demo
+
+gui: .venv/.ready-gui
+	$(BIN)/python examples/gui.py demo/session
+
+screenshots: .venv/.ready-test
+	QT_API=pyqt6 xvfb-run -a -s "-screen 0 1600x1000x24" $(BIN)/python scripts/screenshots.py docs/images
 
 test: lint types tests
 

@@ -41,6 +41,7 @@ class Project:
     def __init__(self, folder: Path, store: Store) -> None:
         self.folder = folder
         self.store = store
+        self._roots: dict[int, RootRecord] = {}
         self.cache = VolumeCache(lambda volume_id: self.open_volume(store.volume(volume_id)))
 
     @classmethod
@@ -123,14 +124,14 @@ class Project:
 
     def source(self, volume: VolumeRecord) -> Source:
         """Return the files of a volume, whether they are there or not."""
-        root = self.root_folder(self._roots[volume.root_id])
+        root = self.root_folder(self._root(volume.root_id))
         return Source(tuple(root / file for file in volume.files), volume.series)
 
     def label_path(self, volume: VolumeRecord) -> Path | None:
         """Return the label map that belongs to a volume, None if it has none."""
         if volume.label_file is None:
             return None
-        return self.root_folder(self._roots[volume.root_id]) / volume.label_file
+        return self.root_folder(self._root(volume.root_id)) / volume.label_file
 
     def open_volume(self, volume: VolumeRecord) -> Volume:
         """Open the image of a volume and see that it still has the geometry that was stored.
@@ -151,9 +152,11 @@ class Project:
             )
         return opened
 
-    @property
-    def _roots(self) -> dict[int, RootRecord]:
-        return self.store.roots()
+    def _root(self, root_id: int) -> RootRecord:
+        """Return a folder of images; read once, as it never changes."""
+        if root_id not in self._roots:
+            self._roots = self.store.roots()  # another program may have added it
+        return self._roots[root_id]
 
 
 def login_name() -> str:

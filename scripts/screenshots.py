@@ -17,6 +17,7 @@ from pathlib import Path
 
 import napari
 import numpy as np
+from napari._qt.dialogs.qt_notification import NapariQtNotification
 from qtpy.QtWidgets import QApplication
 
 import napari_activeft
@@ -25,8 +26,8 @@ from napari_activeft.volume import open_volume, read_label_map
 from napari_activeft.widgets.session_dock import SessionDock
 
 SIZE = (1280, 720)
-LABELLED = 8
-STEPS = 60
+LABELLED = 10
+STEPS = 300
 
 
 class Session:
@@ -55,6 +56,10 @@ class Session:
 
     def picture(self, name: str) -> None:
         """Take a picture in each theme."""
+        window = self.viewer.window._qt_window
+        for notice in window.findChildren(NapariQtNotification):
+            notice.close()
+        self.viewer.mouse_over_canvas = False  # or the brush is drawn in a corner
         for theme in ("dark", "light"):
             self.viewer.theme = theme
             self.settle()
@@ -126,9 +131,11 @@ def walk(session: Session) -> None:
     session.picture("map")
     dock.queue.next()
     session.wait(lambda: dock.task.current is not None)
+    shown = False
     for number in range(LABELLED):
         session.label()
-        if number == LABELLED - 1:
+        if number >= 4 and not shown and dock.task.current.task.drawing.changed_pixels > 40:
+            shown = True
             session.settle(1.5)
             session.picture("queue")
         open_slice = dock.task.current
@@ -149,7 +156,7 @@ def walk(session: Session) -> None:
     dock.review.next()
     session.wait(lambda: dock.review._proposal is not None)
     dock.review.unsure.setChecked(True)
-    session.settle(1.0)
+    session.settle(1.5)
     session.picture("review")
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make .venv and install what a target of the Makefile needs. Usage: scripts/setup.sh demo|test|bench
+# Make .venv and install what a target of the Makefile needs. Usage: scripts/setup.sh demo|gui|test|bench
 set -eu
 cd "$(dirname "$0")/.."
 what=$1
@@ -65,7 +65,7 @@ case $what in
     test)
         # What a real window needs under Xvfb. Elsewhere than on Debian: by other names.
         if command -v dpkg-query >/dev/null 2>&1; then
-            system_packages xvfb libegl1 libgl1 libgl1-mesa-dri libxkbcommon-x11-0 libxcb-cursor0 \
+            system_packages xvfb xauth libegl1 libgl1 libgl1-mesa-dri libxkbcommon-x11-0 libxcb-cursor0 \
                 libxcb-icccm4 libxcb-keysyms1 libxcb-shape0 libxcb-image0 libxcb-render-util0 \
                 libdbus-1-3
             # The pages are looked at in a real browser; those tests skip where there is none.
@@ -78,12 +78,16 @@ case $what in
         # nnU-Net's own check would pull torchvision, which does not go with a CPU build of torch.
         $pip --no-deps -r tests/nnunet-check-requirements.txt
         ;;
+    gui)
+        say "installing the program with napari, and with what it computes with"
+        $pip -e '.[all]'
+        ;;
     bench)
         say "installing the program with what the benchmarks compare it with"
         $pip -e '.[test,bench]'
         ;;
     *)
-        say "usage: scripts/setup.sh demo|test|bench"
+        say "usage: scripts/setup.sh demo|gui|test|bench"
         exit 2
         ;;
 esac

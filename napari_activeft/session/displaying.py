@@ -58,6 +58,10 @@ class Displayed:
         down, across = (axis for axis in range(3) if axis != self.axis)
         return self.axis, down, across
 
+    def layer_name(self, channel: int) -> str:
+        """Return the name of the layer of a channel."""
+        return self.name if len(self.channels) == 1 else f"{self.name}, channel {channel}"
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Voxels along (z, y, x)."""

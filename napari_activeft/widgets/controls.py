@@ -58,6 +58,7 @@ def label(text: str) -> QLabel:
     """Return the name of a control beside it."""
     made = QLabel(text)
     made.setMinimumWidth(64)
+    made.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Preferred)
     return made
 
 
@@ -72,6 +73,7 @@ def choice(tip: str, entries: Sequence[tuple[str, object, str]] = ()) -> QComboB
     made = QComboBox()
     made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     made.setMinimumContentsLength(8)
+    made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     made.setToolTip(tip)
     made.setAccessibleName(tip)
     for at, (name, value, told) in enumerate(entries):

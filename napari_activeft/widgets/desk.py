@@ -72,25 +72,30 @@ class Desk(QObject):
         called
             Name of the layer to draw in.
         """
-        same = self.shown is not None and self.shown.name == shown.name
+        before = self.shown
+        at = work.main.position
+        largest = max((record.value for record in classes), default=1)
+        data = label_data(work.main.volume, {**masks, at: work.mask(at)}, largest)
         mode, size = self._habits(shown)
-        # The old volume goes last: an empty viewer would show its welcome, and jump.
-        before = [] if same else self._images
-        self._clear(images=[])
+        again = self._fits(shown)
+        self._stop_watching()
         self.work, self.shown, self.classes = work, shown, classes
         with self._quietly():
-            if not same:
+            if again and self.labels is not None:
+                self._fill_images(shown)
+                _fill(self.labels, data, shown, f"{called}: {shown.name}")
+                self.recolour(classes)
+            else:
+                self._remove([*self._own_masks(), *self._images])
                 self._images = self._add_images(shown)
-            largest = max((record.value for record in classes), default=1)
-            at = work.main.position
-            data = label_data(work.main.volume, {**masks, at: work.mask(at)}, largest)
-            self.labels = self._add_labels(data, shown, classes, opacity, called)
-            self._remove(before)
+                self.labels = self._add_labels(data, shown, classes, opacity, called)
+        if self.labels is None:
+            return
+        self.labels.editable = True
         self._watch = LayerWatch(self.labels, shown.axis, self._on_change, _later)
         self.labels.mode, self.labels.brush_size = mode, size
-        self._bind_undo(self.labels)
         self._face(shown, at)
-        if not same:
+        if before is None or before.name != shown.name:
             self._viewer.reset_view()
 
     def rest(self) -> None:
@@ -111,8 +116,10 @@ class Desk(QObject):
 
     def leave(self) -> None:
         """Take the layers away; strokes were handed over as they were drawn."""
-        self._clear(images=self._images)
-        self._images = []
+        self._stop_watching()
+        with self._quietly():
+            self._remove([*self._own_masks(), *self._images])
+        self._images, self.labels = [], None
         self.work = self.shown = None
 
     def close(self) -> None:
@@ -121,15 +128,37 @@ class Desk(QObject):
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._viewer.dims.events.current_step.disconnect(self._on_moved)
 
-    def _clear(self, images: list[Layer]) -> None:
-        """Take the masks away, and some images."""
+    def _stop_watching(self) -> None:
+        """Take in what was drawn last, and take away what belongs to one slice only."""
         if self._watch is not None:
             self._watch.close()
             self._watch = None
-        gone = [one for one in (self.labels, self._entropy, *images) if one is not None]
-        self.labels = self._entropy = None
-        with self._quietly():
-            self._remove(gone)
+        if self._entropy is not None:
+            with self._quietly():
+                self._remove([self._entropy])
+            self._entropy = None
+
+    def _own_masks(self) -> list[Layer]:
+        return [] if self.labels is None else [self.labels]
+
+    def _fits(self, shown: Displayed) -> bool:
+        """Tell whether the layers that are there can show a volume: making new ones takes long."""
+        before = self.shown
+        there = [*self._images, *self._own_masks()]
+        return (
+            before is not None
+            and self.labels is not None
+            and (before.rgb, len(before.channels)) == (shown.rgb, len(shown.channels))
+            and all(layer in self._viewer.layers for layer in there)
+        )
+
+    def _fill_images(self, shown: Displayed) -> None:
+        for at, (layer, data) in enumerate(zip(self._images, shown.channels, strict=True)):
+            if layer.name == shown.layer_name(at) and layer.data is data:
+                continue
+            _fill(layer, data, shown, shown.layer_name(at))
+            if shown.limits is not None:
+                layer.contrast_limits_range = layer.contrast_limits = shown.limits[at]
 
     def _remove(self, layers: list[Layer]) -> None:
         for layer in layers:
@@ -150,11 +179,10 @@ class Desk(QObject):
         for at, data in enumerate(shown.channels):
             limits = None if shown.limits is None else shown.limits[at]
             own = {} if shown.rgb else {"contrast_limits": limits, "colormap": "gray"}
-            name = shown.name if len(shown.channels) == 1 else f"{shown.name}, channel {at}"
             made.append(
                 self._viewer.add_image(
                     data,
-                    name=name,
+                    name=shown.layer_name(at),
                     scale=shown.scale,
                     metadata=dict(shown.metadata),
                     rgb=shown.rgb,
@@ -182,6 +210,7 @@ class Desk(QObject):
         )
         made.n_edit_dimensions = 2
         made.selected_label = min((record.value for record in classes), default=1)
+        self._bind_undo(made)
         return made
 
     def _face(self, shown: Displayed, position: int) -> None:
@@ -293,13 +322,15 @@ class Desk(QObject):
                 name=f"{_ENTROPY}: {self.shown.name}",
                 scale=self.shown.scale,
                 metadata=dict(self.shown.metadata),
-                colormap="inferno",
+                colormap="magma",
                 contrast_limits=(0, 255),
                 blending="additive",
-                opacity=0.7,
+                opacity=0.6,
             )
-            if self.labels is not None:
-                self._viewer.layers.selection.active = self.labels
+            if self.labels is not None and self.labels in self._viewer.layers:
+                layers = self._viewer.layers
+                layers.move(layers.index(self._entropy), layers.index(self.labels))
+                layers.selection.active = self.labels
 
     def _on_removed(self, event: Any) -> None:  # noqa: ANN401 - napari's own
         """Put back a layer that somebody removed in the middle of the work."""
@@ -343,6 +374,14 @@ class _Quietly:
 
     def __exit__(self, *_: object) -> None:
         self._desk._changing = False
+
+
+def _fill(layer: Layer, data: Any, shown: Displayed, name: str) -> None:  # noqa: ANN401
+    """Let a layer show another volume."""
+    layer.data = data
+    layer.metadata, layer.name = dict(shown.metadata), name
+    if tuple(layer.scale) != tuple(shown.scale):  # the viewer draws anew with each
+        layer.scale = shown.scale
 
 
 def _later(act: Callable[[], None]) -> None:

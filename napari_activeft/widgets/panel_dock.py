@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +41,10 @@ class PanelDock(QWidget):
         self.pictures = Pictures(self.state)
         self.strip = JobStrip(self.state)
         self._panels: list[QWidget] = []
+        # What napari and this program loaded stays: to look through it for garbage again and again
+        # would stop the window for up to a second. Undone when the dock is shut down.
+        gc.collect()
+        gc.freeze()
         self._closed = False
         self._watched: QWidget | None = None
 
@@ -120,6 +125,7 @@ class PanelDock(QWidget):
         self.strip.close_bars()
         self.pictures.close()
         self.state.close()
+        gc.unfreeze()
 
     def end_work(self) -> None:
         """Let go of what is being done, before the project is closed."""

@@ -65,7 +65,8 @@ class QueuePanel(QWidget):
             row(self.next_button, help_button),
             self.box,
             heading("Queue"),
-            row(self.filter, self.counts),
+            self.filter,
+            self.counts,
             self.table,
             parent=self,
         )

@@ -168,8 +168,10 @@ class SessionState(QObject):
         self._gone, self._fingerprint = False, seen.fingerprint
         before, self.jobs = {job.job_id: job.state for job in self.jobs}, seen.jobs
         ended = [j for j in self.jobs if before.get(j.job_id) in UNFINISHED and j.ended_at]
-        if seen.event != self._event or self._ticks % _LOOK_ANYWAY == 0:
-            self._event = seen.event
+        first, changed = self._event < 0, seen.event != self._event
+        self._event = seen.event
+        # Panels fill themselves when a project is opened: no need to tell them once more.
+        if not first and (changed or self._ticks % _LOOK_ANYWAY == 0):
             self.content_changed.emit()
         self.jobs_changed.emit()
         for job in ended:

@@ -163,6 +163,7 @@ class Table(QTableView, Generic[Row]):
         self.setTextElideMode(Qt.TextElideMode.ElideLeft)  # names differ at their ends
         self.setTabKeyNavigation(False)  # Tab goes on to the next control
         self.setShowGrid(False)
+        self.setStyleSheet("QTableView::item { padding: 0 5px; }")
         self.setMinimumHeight(110)
         self._lay_out(columns, icon)
         self.setSortingEnabled(True)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 
 ACROSS = [(6, 6), (8, 12), (9, 18)]
 
@@ -143,7 +144,7 @@ def test_empty_skip_and_hand_back_answer_in_one_click(annotator):
 
 def test_keys_act_wherever_the_focus_is(annotator):
     window = annotator.viewer.window._qt_window
-    window.activateWindow()
+    QApplication.setActiveWindow(window)  # there is no window manager to do it
     annotator.dock.queue.filter.setFocus()
     alt = Qt.KeyboardModifier.AltModifier
     QTest.keyClick(annotator.dock.queue.filter, Qt.Key.Key_N, alt)

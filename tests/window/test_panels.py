@@ -18,6 +18,7 @@ from napari_activeft.settings.recipes import RECIPES
 from napari_activeft.widgets import commands, keys
 from napari_activeft.widgets.forms import SettingsForm
 from napari_activeft.widgets.select_dock import SelectDock
+from napari_activeft.widgets.session_dock import SessionDock
 
 
 def test_an_empty_session_says_what_to_do(someone):
@@ -230,3 +231,30 @@ def test_the_folder_of_a_project_is_read_and_others_are_left_to_others(folder, t
     assert commands.get_reader(str(folder)) is not None
     assert commands.get_reader(str(tmp_path)) is None
     assert commands.get_reader([str(Path(tmp_path) / "scan.nii.gz")]) is None
+
+
+def test_the_example_opens_the_sample_project(make_napari_viewer, tmp_path, monkeypatch):
+    import runpy
+    import sys
+
+    import napari
+
+    viewer = make_napari_viewer(show=True)
+    monkeypatch.setattr(napari, "Viewer", lambda: viewer)
+    found = []
+
+    def run() -> None:
+        dock = viewer.window._qt_window.findChild(SessionDock)
+        end = time.monotonic() + 30
+        while not dock.queue.table.of.rows and time.monotonic() < end:
+            QApplication.processEvents()
+            time.sleep(0.01)
+        found.append(len(dock.queue.table.of.rows))
+        dock.shut_down()
+
+    monkeypatch.setattr(napari, "run", run)
+    monkeypatch.setattr(sys, "argv", ["gui.py", str(tmp_path / "a sample")])
+    example = Path(__file__).parents[2] / "examples" / "gui.py"
+    runpy.run_path(str(example), run_name="__main__")
+
+    assert found == [10]
