@@ -121,7 +121,10 @@ class QueuePanel(QWidget):
     def next(self) -> None:
         """Open the next free slice; one that is open stays with the annotator."""
         self.next_button.setEnabled(False)
-        self._state.change(open_next, self._got_next, self._not_opened)
+        leaving = self._task.current
+        self._state.change(
+            lambda sitting: open_next(sitting, leaving), self._got_next, self._not_opened
+        )
 
     def _got_next(self, got: tuple[Opened | None, Sequence[Problem]]) -> None:
         self.next_button.setEnabled(True)
@@ -131,7 +134,8 @@ class QueuePanel(QWidget):
         if found is not None:
             self._task.show(found)
             return
-        self._task.desk.leave()
+        if self._task.current is None:
+            self._task.desk.leave()
         self.box.notice.say(
             "Nothing waits: every slice of the queue is done or with somebody else. Select more, "
             "or train on what is there."
@@ -139,7 +143,8 @@ class QueuePanel(QWidget):
 
     def _not_opened(self, error: Exception) -> None:
         self.next_button.setEnabled(True)
-        self._task.desk.leave()
+        if self._task.current is None:
+            self._task.desk.leave()
         notices.error(str(error))
 
     def open(self, one: QueueRow) -> None:

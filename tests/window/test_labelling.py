@@ -142,6 +142,20 @@ def test_empty_skip_and_hand_back_answer_in_one_click(annotator):
     assert len(annotator.viewer.layers) == 0
 
 
+def test_next_leaves_an_untouched_slice_to_others_and_keeps_one_that_was_drawn_on(annotator):
+    store = annotator.dock.state.project.store
+    annotator.next()
+    first = annotator.dock.task.current.task.slice_id
+    annotator.next()
+    second = annotator.dock.task.current.task.slice_id
+    annotator.stroke(ACROSS)
+    annotator.next()
+
+    states = {one.slice_id: one.state for one in store.queries()}
+    assert len({first, second, annotator.dock.task.current.task.slice_id}) == 3
+    assert (states[first], states[second]) == ("open", "leased")
+
+
 def test_keys_act_wherever_the_focus_is(annotator):
     window = annotator.viewer.window._qt_window
     QApplication.setActiveWindow(window)  # there is no window manager to do it
