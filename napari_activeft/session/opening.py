@@ -78,14 +78,11 @@ def open_next(
     Parameters
     ----------
     leaving
-        The slice that is open, for another one is wanted then. If nothing was drawn on it, it goes
-        back into the queue; else it stays with the annotator.
+        The slice that is open, for another one is wanted then; it stays with the annotator.
     """
-    open_now = leaving.task if leaving is not None and leaving.task.lease is not None else None
-    task = sitting.labelling.next(another=open_now is not None)
+    asked = leaving is not None and leaving.task.lease is not None
+    task = sitting.labelling.next(another=asked)
     problems = sitting.labelling.problems
-    if task is not None and open_now is not None and not open_now.drawing.can_undo:
-        sitting.labelling.hand_back(open_now)
     return (None if task is None else _opened(sitting, task)), problems
 
 

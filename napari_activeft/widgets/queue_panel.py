@@ -137,8 +137,8 @@ class QueuePanel(QWidget):
         if self._task.current is None:
             self._task.desk.leave()
         self.box.notice.say(
-            "Nothing waits: every slice of the queue is done or with somebody else. Select more, "
-            "or train on what is there."
+            "Nothing waits: every slice of the queue is done, or with you or somebody else. Select "
+            "more, or train on what is there."
         )
 
     def _not_opened(self, error: Exception) -> None:

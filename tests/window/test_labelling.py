@@ -142,18 +142,19 @@ def test_empty_skip_and_hand_back_answer_in_one_click(annotator):
     assert len(annotator.viewer.layers) == 0
 
 
-def test_next_leaves_an_untouched_slice_to_others_and_keeps_one_that_was_drawn_on(annotator):
+def test_next_opens_another_slice_and_the_one_before_stays_with_the_annotator(annotator):
     store = annotator.dock.state.project.store
-    annotator.next()
-    first = annotator.dock.task.current.task.slice_id
-    annotator.next()
-    second = annotator.dock.task.current.task.slice_id
-    annotator.stroke(ACROSS)
-    annotator.next()
+    seen = []
+    for _ in range(3):
+        annotator.next()
+        seen.append(annotator.dock.task.current.task.slice_id)
+    mine = [one.slice_id for one in store.queries() if one.state == "leased"]
 
-    states = {one.slice_id: one.state for one in store.queries()}
-    assert len({first, second, annotator.dock.task.current.task.slice_id}) == 3
-    assert (states[first], states[second]) == ("open", "leased")
+    assert len(set(seen)) == 3
+    assert sorted(mine) == sorted(seen)
+    annotator.dock.queue.filter.setCurrentText("mine")
+    annotator.settle(0.8)
+    assert len(annotator.dock.queue.table.of.rows) == 3
 
 
 def test_keys_act_wherever_the_focus_is(annotator):
