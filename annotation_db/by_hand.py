@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import func, insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 
 from . import tables
 from .catalogue import Catalogue, pool_checksum
 from .masks import accepted_query
 from .queue import Queue
+from .records import NewRound
 
 BY_HAND: Final = "by hand"
 """Selector of a round that people chose."""
@@ -64,39 +64,21 @@ class ByHand(Queue, Catalogue):
             answered = {row[0] for row in session.execute(accepted_query())}
             new = [one for one in wanted if one not in known and one not in answered]
             if new:
-                self._add_queries(session, new, state, reason, checksum)
+                self._new_round(session, _round_of(new, checksum), state, reason)
             changed = len(moved) + len(new)
             if changed:
                 verb = "ask" if state == "open" else "leave out"
                 self._log(session, actor, verb, slices=changed, reason=reason)
         return HandCounts(changed, len(wanted) - changed)
 
-    def _add_queries(
-        self, session: Session, slice_ids: list[int], state: str, reason: str | None, checksum: str
-    ) -> None:
-        number = 1 + (session.scalar(select(func.max(tables.Round.number))) or 0)
-        row = tables.Round(
-            number=number,
-            selector=BY_HAND,
-            budget=len(slice_ids),
-            seed=0,
-            settings={},
-            pool_checksum=checksum,
-            report={},
-            created_at=self._clock(),
-        )
-        session.add(row)
-        session.flush()
-        session.execute(
-            insert(tables.Query),
-            [
-                {
-                    "round_id": row.id,
-                    "slice_id": slice_id,
-                    "rank": rank,
-                    "state": state,
-                    "skip_reason": reason,
-                }
-                for rank, slice_id in enumerate(slice_ids, start=1)
-            ],
-        )
+
+def _round_of(slice_ids: list[int], checksum: str) -> NewRound:
+    return NewRound(
+        selector=BY_HAND,
+        budget=len(slice_ids),
+        seed=0,
+        settings={},
+        pool_checksum=checksum,
+        report={},
+        slice_ids=slice_ids,
+    )

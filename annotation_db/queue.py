@@ -31,21 +31,29 @@ class Queue(Masks):
             If one of the slices was queried before (nothing is changed then).
         """
         with self._write() as session:
-            number = 1 + (session.scalar(select(func.max(tables.Round.number))) or 0)
-            columns = fields_of(new, NewRound, "slice_ids")
-            row = tables.Round(number=number, created_at=self._clock(), **columns)
-            session.add(row)
-            session.flush()
             self._refuse_queried(session, new.slice_ids)
-            session.execute(
-                insert(tables.Query),
-                [
-                    {"round_id": row.id, "slice_id": slice_id, "rank": rank, "state": "open"}
-                    for rank, slice_id in enumerate(new.slice_ids, start=1)
-                ],
-            )
-            self._log(session, actor, "select", round=number, queries=len(new.slice_ids))
+            row = self._new_round(session, new)
+            self._log(session, actor, "select", round=row.number, queries=len(new.slice_ids))
             return _round_record(row)
+
+    def _new_round(
+        self, session: Session, new: NewRound, state: str = "open", reason: str | None = None
+    ) -> tables.Round:
+        """Store a round and its queries, all in one state."""
+        number = 1 + (session.scalar(select(func.max(tables.Round.number))) or 0)
+        columns = fields_of(new, NewRound, "slice_ids")
+        row = tables.Round(number=number, created_at=self._clock(), **columns)
+        session.add(row)
+        session.flush()
+        common = {"round_id": row.id, "state": state, "skip_reason": reason}
+        session.execute(
+            insert(tables.Query),
+            [
+                {**common, "slice_id": slice_id, "rank": rank}
+                for rank, slice_id in enumerate(new.slice_ids, start=1)
+            ],
+        )
+        return row
 
     def _refuse_queried(self, session: Session, slice_ids: list[int]) -> None:
         queried = set(session.scalars(select(tables.Query.slice_id))) & set(slice_ids)
