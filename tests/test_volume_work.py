@@ -166,7 +166,7 @@ def test_what_is_refused_stays_on_the_desk(asked, work):
     with pytest.raises(StaleSubmitError):
         work.submit()
     assert (work.mask(at) == 1).all()
-    work.submit(on_top=True)
+    work.submit(on_top=work.main.position)
     assert (asked.store.accepted_masks(work.main.volume.volume_id)[at] == 1).all()
 
 

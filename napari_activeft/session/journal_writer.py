@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
-from napari_activeft.annotation_db import Store, StoreError
+from napari_activeft.annotation_db import Store
 
 _AGAIN_SECONDS: Final = 0.5
 # An hour of strokes while the disk is full is a few megabytes; written in parts that stay short.
@@ -96,7 +96,7 @@ class JournalWriter:
                 try:
                     store = store or Store.open(self._path)
                     self._write(store)
-                except (StoreError, OSError) as fault:
+                except Exception as fault:  # whatever it is, the strokes are kept and it is told
                     self._tell(str(fault))
                     if not self._rest():
                         return

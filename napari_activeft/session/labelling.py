@@ -211,7 +211,7 @@ class Labelling:
         self._all_written()
         task.clock.touch()
         seconds, store = round(task.clock.seconds, 1), self.project.store
-        mask, base = task.drawing.mask, task.drawing.base
+        mask, base = task.drawing.mask.copy(), task.drawing.base  # it is drawn on meanwhile
         if task.lease is None:
             return store.add_mask(
                 task.slice_id,

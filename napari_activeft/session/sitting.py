@@ -27,6 +27,8 @@ class Sitting:
         Told why strokes cannot be written, see `OnFault`.
     minutes
         How long a lease lasts without a sign of life.
+    draws
+        Whether slices are labelled, which one window at a time may do under a name.
 
     Attributes
     ----------
@@ -46,6 +48,7 @@ class Sitting:
         *,
         on_fault: OnFault = lambda _: None,
         minutes: float = 30.0,
+        draws: bool = True,
     ) -> None:
         name = annotator.strip()
         if not name:
@@ -55,7 +58,7 @@ class Sitting:
         self.annotator = name
         self.project = Project.open(folder)
         try:
-            self._seat = Seat(self.project, name)
+            self._seat = Seat(self.project, name) if draws else None
         except BaseException:
             self.project.close()
             raise
@@ -74,6 +77,7 @@ class Sitting:
         """End the work; False if strokes could not be written, which are lost then."""
         self.ahead.close()
         written = self.journal.close()
-        self._seat.give_up()
+        if self._seat is not None:
+            self._seat.give_up()
         self.project.close()
         return written

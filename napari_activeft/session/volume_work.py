@@ -57,6 +57,8 @@ class VolumeWork:
         The slice that was asked for.
     others
         Whether strokes on other slices are meant.
+    answering
+        Position of the slice that was submitted last, or could not be.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class VolumeWork:
         masks: Mapping[int, LabelMap],
         open_other: Callable[[int], Task] | None = None,
     ) -> None:
-        self.main, self.others = task, False
+        self.main, self.others, self.answering = task, False, task.position
         self._open_other = open_other or partial(labelling.slice, task.volume.volume_id)
         self._labelling, self._masks = labelling, masks
         self._tasks = {task.position: task}
@@ -151,24 +153,42 @@ class VolumeWork:
         self.edited(at, np.zeros_like(self.main.drawing.mask))
         return Shown(at, self.mask(at))
 
-    def submit(self, *, on_top: bool = False) -> list[RevisionRecord]:
+    def submit(self, *, on_top: int | None = None) -> list[RevisionRecord]:
         """Store the masks of all slices that were drawn on, the one asked for last.
+
+        Parameters
+        ----------
+        on_top
+            Position of a slice whose mask is stored though it got another one meanwhile.
 
         Raises
         ------
         StaleSubmitError, StoreError, UserError
-            See `Labelling.submit`; slices stored before stay stored.
+            See `Labelling.submit`; it is about the slice ``answering``, those before stay stored.
         """
         others = [at for at in self.changed if at != self.main.position]
         made = []
         for at in others:
-            made.append(self._labelling.submit(self._tasks[at], on_top=on_top))
+            self.answering = at
+            made.append(self._labelling.submit(self._tasks[at], on_top=at == on_top))
             self._close(at)
-        made.append(self._labelling.submit(self.main, on_top=on_top))
+        self.answering = self.main.position
+        made.append(self._labelling.submit(self.main, on_top=on_top == self.main.position))
         return made
+
+    def give_up(self, position: int) -> int:
+        """Let the strokes of a slice count no longer; return its id."""
+        slice_id = self._tasks[position].slice_id
+        if position != self.main.position:
+            self._forget(position)
+        return slice_id
 
     def _close(self, position: int) -> None:
         """Let a slice be one of the context again: its mask is stored."""
-        self._masks = {**self._masks, position: self._tasks.pop(position).drawing.mask}
+        self._masks = {**self._masks, position: self._tasks[position].drawing.mask}
+        self._forget(position)
+
+    def _forget(self, position: int) -> None:
+        del self._tasks[position]
         self._done = [at for at in self._done if at != position]
         self._undone = [at for at in self._undone if at != position]

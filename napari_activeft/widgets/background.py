@@ -76,11 +76,11 @@ class Background(QObject):
         answer = _Answer(future, then, failed)
         future.add_done_callback(lambda _: self._tell(answer))
 
-    def close(self) -> None:
-        """Let what runs come to its end, drop what waits, and end the thread."""
+    def close(self, *, wait_for_all: bool = False) -> None:
+        """Let what runs come to its end, and perhaps what waits too, and end the thread."""
         pool, self._pool = self._pool, None
         if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=True, cancel_futures=not wait_for_all)
 
     def _tell(self, answer: _Answer[Any]) -> None:
         """Cross over to the window's thread."""

@@ -46,6 +46,7 @@ class Desk(QObject):
         self._watch: LayerWatch | None = None
         self._changing = False
         self._tool = "paint"
+        self.frozen = False  # nothing is taken in: an answer is on its way
         napari_viewer.layers.events.removed.connect(self._on_removed)
         napari_viewer.dims.events.current_step.connect(self._on_moved)
 
@@ -91,7 +92,7 @@ class Desk(QObject):
                 self.labels = self._add_labels(data, shown, classes, opacity, called)
         if self.labels is None:
             return
-        self.labels.editable = True
+        self.labels.editable, self.frozen = True, False
         self._watch = LayerWatch(self.labels, shown.axis, self._on_change, _later)
         self.labels.mode, self.labels.brush_size = mode, size
         self._face(shown, at)
@@ -105,7 +106,7 @@ class Desk(QObject):
 
     def allow(self, drawing: bool) -> None:
         """Let the annotator draw, with the tool that he had, or not."""
-        labels = self.labels
+        self.frozen, labels = not drawing, self.labels
         if labels is None or labels.editable == drawing:
             return
         if not drawing:
@@ -131,6 +132,7 @@ class Desk(QObject):
     def _stop_watching(self) -> None:
         """Take in what was drawn last, and take away what belongs to one slice only."""
         if self._watch is not None:
+            self._watch.look()  # also what a tool told nobody, and a stroke that is not over
             self._watch.close()
             self._watch = None
         if self._entropy is not None:
@@ -245,6 +247,9 @@ class Desk(QObject):
         work = self.work
         if work is None:
             return
+        if self.frozen:  # a helper does not ask whether the layer may be edited
+            self._put(Shown(position, work.mask(position)))
+            return
         try:
             instead = work.edited(position, mask)
         except EXPECTED as refusal:
@@ -267,7 +272,7 @@ class Desk(QObject):
         self._step(VolumeWork.empty)
 
     def _step(self, act: Callable[[VolumeWork], Shown | None]) -> None:
-        if self.work is None or self._watch is None:
+        if self.work is None or self._watch is None or self.frozen:
             return
         self._watch.look()
         shown = act(self.work)
@@ -304,7 +309,9 @@ class Desk(QObject):
 
     def choose(self, value: int) -> None:
         """Draw with a class from now on; 0 erases."""
-        if self.labels is not None:
+        if self.labels is not None and value > np.iinfo(self.labels.data.dtype).max:
+            notices.warn(f"class {value} came after this slice was opened: open it again for that")
+        elif self.labels is not None:
             self.labels.selected_label = value
             if str(self.labels.mode) in ("pan_zoom", "transform", "erase", "pick"):
                 self.labels.mode = "paint"

@@ -8,7 +8,7 @@ from typing import Any
 
 import napari
 from qtpy.QtCore import QEvent, QObject
-from qtpy.QtWidgets import QFrame, QMessageBox, QScrollArea, QTabWidget, QWidget
+from qtpy.QtWidgets import QFrame, QMainWindow, QMessageBox, QScrollArea, QTabWidget, QWidget
 
 from napari_activeft.preferences import Preferences
 from napari_activeft.widgets.controls import column
@@ -28,16 +28,29 @@ Tab = tuple[str, QWidget, str]
 class PanelDock(QWidget):
     """Panels over one project.
 
+    Parameters
+    ----------
+    draws
+        Whether slices are labelled here.
+
     Attributes
     ----------
     state, pictures, strip
         What the panels share.
     """
 
-    def __init__(self, napari_viewer: napari.Viewer, preferences: Preferences | None) -> None:
+    def __init__(
+        self,
+        napari_viewer: napari.Viewer,
+        preferences: Preferences | None,
+        *,
+        draws: bool = True,
+    ) -> None:
         super().__init__()
         self.setMinimumWidth(WIDTH)
-        self.state = SessionState(napari_viewer, preferences)
+        # npe2 hands out a proxy, whose layers are proxies too and never the same object twice.
+        viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
+        self.state = SessionState(viewer, preferences, draws=draws)
         self.pictures = Pictures(self.state)
         self.strip = JobStrip(self.state)
         self._panels: list[QWidget] = []
@@ -47,6 +60,7 @@ class PanelDock(QWidget):
         gc.freeze()
         self._closed = False
         self._watched: QWidget | None = None
+        self._choice = GO_ON
 
     def lay_out(self, tabs: Sequence[Tab]) -> None:
         """Show panels as tabs, from left to right, and below them what computes."""
@@ -73,23 +87,34 @@ class PanelDock(QWidget):
 
     def showEvent(self, event: Any) -> None:  # noqa: ANN401, D102
         super().showEvent(event)
-        window = self.window()
-        if window is not self._watched and window is not self:
+        window = _main_window(self)
+        if window is not None and window is not self._watched:
             if self._watched is not None:
                 self._watched.removeEventFilter(self)
             self._watched = window
             window.installEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: D102
-        if event.type() == QEvent.Type.Close and watched is self._watched and not self._closed:
-            choice = self.ask_about_jobs() if self.state.running else GO_ON
-            if choice == STAY:
-                event.ignore()
-                return True
-            if choice == CANCEL:
-                self.state.cancel_all()
-            self.shut_down()
+        if watched is self._watched and not self._closed:
+            if event.type() == QEvent.Type.Close and self.state.running:
+                self._choice = self.ask_about_jobs()
+                if self._choice == STAY:
+                    event.ignore()
+                    return True
+            # The user may still think better of closing; a window that is hidden was closed.
+            if event.type() == QEvent.Type.Hide and not event.spontaneous():
+                if self._choice == CANCEL:
+                    self.state.cancel_all()
+                self.shut_down()
         return super().eventFilter(watched, event)
+
+    def event(self, event: QEvent) -> bool:  # noqa: D102
+        # napari takes the widget out of its dock when that is closed: no close event is sent.
+        gone = event.type() == QEvent.Type.ParentChange and self.parent() is None
+        if gone and self._watched is not None:
+            self.shut_down()
+            self.deleteLater()
+        return super().event(event)
 
     def ask_about_jobs(self) -> str:
         """Ask what becomes of jobs that run while the window closes."""
@@ -121,6 +146,7 @@ class PanelDock(QWidget):
         if self._watched is not None:
             self._watched.removeEventFilter(self)
             self._watched = None
+        self.state.finish_acts()
         self.end_work()
         self.strip.close_bars()
         self.pictures.close()
@@ -129,3 +155,11 @@ class PanelDock(QWidget):
 
     def end_work(self) -> None:
         """Let go of what is being done, before the project is closed."""
+
+
+def _main_window(widget: QWidget) -> QMainWindow | None:
+    """Return the main window above a widget, also above one in a dock that floats."""
+    above: QWidget | None = widget
+    while above is not None and not isinstance(above, QMainWindow):
+        above = above.parentWidget()
+    return above

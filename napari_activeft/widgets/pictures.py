@@ -19,7 +19,7 @@ class Pictures(QObject):
     """Gives thumbnails at once where they are there, and tells of them when they come."""
 
     made = Signal(object, object)  # place, QPixmap
-    _came = Signal(object, object)
+    _came = Signal(object, object, object)
 
     def __init__(self, state: SessionState) -> None:
         super().__init__(state)
@@ -51,10 +51,12 @@ class Pictures(QObject):
         self._held.clear()
         project = self._state.project
         if project is not None:
-            self._thumbnails = Thumbnails(project, self._came.emit)
+            self._thumbnails = Thumbnails(
+                project, lambda place, path: self._came.emit(project, place, path)
+            )
 
-    def _take(self, place: Place, path: Path | None) -> None:
-        if path is None:
+    def _take(self, project: object, place: Place, path: Path | None) -> None:
+        if path is None or project is not self._state.project:  # ids of another project
             return
         picture = QPixmap(str(path))
         if len(self._held) >= _MOST_HELD:

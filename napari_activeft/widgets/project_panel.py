@@ -132,7 +132,7 @@ class ProjectPanel(QWidget):
         self.annotator = QLineEdit()
         self.annotator.setToolTip("Masks are stored under this name; press Return to change it")
         self.annotator.setAccessibleName("Annotator")
-        self.annotator.editingFinished.connect(self._change_annotator)
+        self.annotator.returnPressed.connect(self._change_annotator)
         self.classes = self._class_table()
         self.new_class = QLineEdit()
         self.new_class.setPlaceholderText("name of a class")

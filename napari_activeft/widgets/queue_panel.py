@@ -120,6 +120,8 @@ class QueuePanel(QWidget):
 
     def next(self) -> None:
         """Open the next free slice; one that is open stays with the annotator."""
+        if not self.next_button.isEnabled():  # its key does not ask
+            return
         self.next_button.setEnabled(False)
         leaving = self._task.current
         self._state.change(

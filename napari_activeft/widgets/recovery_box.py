@@ -24,6 +24,7 @@ class RecoveryBox(Notice):
         self.found: list[Left] = []
         state.project_changed.connect(self.look)
         task.closed.connect(self.look)
+        task.opened.connect(lambda _: self.look())
 
     def look(self) -> None:
         """Look what there is, but for the slice that is open."""

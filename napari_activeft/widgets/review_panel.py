@@ -241,7 +241,8 @@ class ReviewPanel(QWidget):
         if current is None or proposal is None:
             return
         self._task.desk.look()
-        if current.work.changed:
+        # Strokes of a session before may be of another mask than the one that was proposed.
+        if current.work.changed or current.task.drawing.base != proposal.revision_id:
             self._task.submit(self.next_after)
             return
         self._review(proposal, "approve", "")

@@ -38,7 +38,7 @@ class SessionDock(PanelDock):
         preferences: Preferences | None = None,
     ) -> None:
         super().__init__(napari_viewer, preferences)
-        self.desk = Desk(napari_viewer, self)
+        self.desk = Desk(self.state.viewer, self)
         self.task = TaskControl(self.state, self.desk, self)
         self.project = ProjectPanel(self.state)
         self.pool = PoolPanel(self.state)

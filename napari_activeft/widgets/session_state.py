@@ -21,6 +21,7 @@ from napari_activeft.widgets.background import Background
 from napari_activeft.widgets.options import Options
 
 _TICK_MS = 400
+_PATIENCE = 2.0  # seconds that a window may wait for the disk
 _LOOK_ANYWAY = 25  # ticks: leases end by themselves
 COMPUTES = {
     "embed": "embedding",
@@ -44,6 +45,7 @@ class SessionState(QObject):
         All jobs of the project, oldest first, as they were seen last.
     """
 
+    leaving = Signal()  # the project is about to be closed, and still there
     project_changed = Signal()  # opened or closed
     content_changed = Signal()  # somebody did something, here or elsewhere
     jobs_changed = Signal()
@@ -52,9 +54,16 @@ class SessionState(QObject):
     _fault_told = Signal(object)
 
     def __init__(
-        self, napari_viewer: napari.Viewer, preferences: Preferences | None = None
+        self,
+        napari_viewer: napari.Viewer,
+        preferences: Preferences | None = None,
+        *,
+        draws: bool = True,
     ) -> None:
         super().__init__()
+        self._draws = draws
+        self._opening: tuple[Path, str] | None = None
+        self._closed = False
         self.viewer = napari_viewer
         self.preferences = preferences or Preferences.load()
         self.options = Options.read()
@@ -92,17 +101,46 @@ class SessionState(QObject):
             Who works; the one of last time by default.
         """
         name = self.annotator if annotator is None else annotator
-        minutes, before = float(Options.read().lease_minutes), self.sitting
-        again = before is not None and before.project.folder == Path(folder).absolute()
-        if again and before is not None and before.annotator == name:
+        minutes, before, folder = (
+            float(Options.read().lease_minutes),
+            self.sitting,
+            folder.resolve(),
+        )
+        again = before is not None and before.project.folder.resolve() == folder
+        same = again and before is not None and before.annotator == name
+        if same or self._opening == (folder, name):
             return
+        if not self._all_written():
+            return
+        self._opening = (folder, name)
 
         def sit() -> Sitting:
-            return Sitting(Path(folder), name, on_fault=self._fault_told.emit, minutes=minutes)
+            made = Sitting(
+                folder, name, on_fault=self._fault_told.emit, minutes=minutes, draws=self._draws
+            )
+            if self._closed:  # nobody will take it
+                made.close()
+            return made
 
-        self.acts.run(sit, self._sat_down)
+        self.acts.run(sit, self._sat_down, self._did_not_open)
+
+    def _did_not_open(self, error: Exception) -> None:
+        self._opening = None
+        notices.error(str(error))
+
+    def _all_written(self) -> bool:
+        """Tell whether the open project may be left; say why not."""
+        sitting = self.sitting
+        if sitting is None or sitting.journal.flush(_PATIENCE):
+            return True
+        notices.error(
+            f"{sitting.journal.unwritten} strokes are not on the disk yet "
+            f"({sitting.journal.fault or 'the disk is slow'}), so the project stays open: mend that"
+        )
+        return False
 
     def _sat_down(self, sitting: Sitting) -> None:
+        self._opening = None
         self._leave()
         self.sitting, self.options = sitting, Options.read()
         self.preferences.opened(sitting.project.folder)
@@ -115,11 +153,13 @@ class SessionState(QObject):
 
     def close_project(self) -> None:
         """Close the project; strokes go onto the disk first."""
-        if self.sitting is not None:
+        if self.sitting is not None and (self._closed or self._all_written()):
             self._leave()
             self.project_changed.emit()
 
     def _leave(self) -> None:
+        if self.sitting is not None:
+            self.leaving.emit()
         sitting, self.sitting, self.jobs = self.sitting, None, []
         if sitting is not None and not sitting.close():
             notices.error(
@@ -129,6 +169,7 @@ class SessionState(QObject):
 
     def close(self) -> None:
         """Close the project and end the threads."""
+        self._closed = True
         self._timer.stop()
         self.acts.close()
         self.looks.close()
@@ -142,6 +183,11 @@ class SessionState(QObject):
             notices.error(
                 f"strokes are not on the disk yet, they are kept in memory and tried again: {fault}"
             )
+
+    def finish_acts(self) -> None:
+        """Let what was asked come to its end; nothing more is taken on."""
+        self._closed = True
+        self.acts.close(wait_for_all=True)
 
     # What goes on in it
 

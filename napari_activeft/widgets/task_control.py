@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
 from qtpy.QtWidgets import QApplication, QMessageBox, QWidget
 
 from napari_activeft.annotation_db import StaleSubmitError
+from napari_activeft.session.labelling import Task
 from napari_activeft.session.opening import Opened
+from napari_activeft.session.sitting import Sitting
 from napari_activeft.session.volume_work import VolumeWork
 from napari_activeft.widgets import notices
 from napari_activeft.widgets.background import EXPECTED
@@ -18,6 +23,7 @@ from napari_activeft.widgets.session_state import SessionState
 from napari_activeft.wording import counted
 
 _SECOND_MS, _LEASE_MS = 1000, 60_000
+_PATIENCE = 2.0  # seconds
 
 
 Then = Callable[[], bool]
@@ -52,9 +58,11 @@ class TaskControl(QObject):
         self.current: Opened | None = None
         self.others = state.options.label_others
         self.busy = False
+        self._passed: list[Task] = []  # leased, left untouched by Next
         desk.stroked.connect(self.changed)
         desk.moved.connect(self.changed)
         desk.held_back.connect(lambda why: self.noticed.emit(why[:1].upper() + why[1:] + "."))
+        state.leaving.connect(self._on_leaving)
         state.project_changed.connect(self._on_project)
         state.content_changed.connect(self._on_content)
         self._second = _timer(self, _SECOND_MS, self.ticked.emit)
@@ -81,6 +89,14 @@ class TaskControl(QObject):
 
     def show(self, found: Opened) -> None:
         """Put a slice that was opened on the desk; the one before stays with the annotator."""
+        now = self.current
+        if now is not None and _are_the_same(now, found):
+            now.task.lease = found.task.lease or now.task.lease  # strokes since are in this one
+            self.go_back()
+            self.changed.emit()
+            return
+        if now is not None and now.task.lease is not None and not now.work.can_undo:
+            self._passed.append(now.task)
         self.current = found
         found.work.others = self.others
         self.desk.show(
@@ -111,13 +127,20 @@ class TaskControl(QObject):
 
     # Answering
 
-    def submit(self, then: Then = nothing_follows, *, on_top: bool = False) -> None:
-        """Store the mask of the slice, and of others that were drawn on."""
+    def submit(self, then: Then = nothing_follows, *, on_top: int | None = None) -> None:
+        """Store the mask of the slice, and of others that were drawn on.
+
+        Parameters
+        ----------
+        on_top
+            Position of a slice whose mask shall count though another came between.
+        """
+        current = self.current
 
         def stored(revisions: Sequence[object]) -> None:
             if len(revisions) > 1:
                 notices.tell(f"{counted(len(revisions), 'mask')} stored")
-            self.close(then)
+            self.close(then, current)
 
         def refused(error: Exception) -> None:
             if isinstance(error, StaleSubmitError):
@@ -129,7 +152,7 @@ class TaskControl(QObject):
 
     def empty(self) -> None:
         """Clear the slice: it shows no class."""
-        if self.current is not None:
+        if self.current is not None and not self.busy:
             self.desk.empty()
             self.noticed.emit("The slice is empty now: submit it, or take that back by Undo.")
 
@@ -157,6 +180,7 @@ class TaskControl(QObject):
         current = self.current
         if current is None:
             notices.warn("no slice is open: press Next, or open one from a list")
+        if current is None or self.busy:
             return
         self.desk.look()
         self._allow(False)
@@ -178,14 +202,23 @@ class TaskControl(QObject):
 
     def _offer_on_top(self, error: StaleSubmitError, then: Then) -> None:
         """Ask which of two masks counts; both are kept."""
+        current = self.current
+        if current is None:
+            return
+        work, at = current.work, current.work.answering
         said = str(error).partition(", so your mask")[0]
-        if self.ask_on_top(f"{said[:1].upper()}{said[1:]}. Both masks are kept."):
-            self.submit(then, on_top=True)
-        elif self.current is not None:
-            slice_id = self.current.task.slice_id
-            self._state.change(
-                lambda sitting: sitting.labelling.discard(slice_id), lambda _: self.close(then)
-            )
+        if self.ask_on_top(f"Slice {at}: {said}. Both masks are kept."):
+            self.submit(then, on_top=at)
+            return
+        slice_id = work.give_up(at)
+
+        def go_on(_: object) -> None:
+            if at == work.main.position:
+                self.close(then, current)
+            else:
+                self.submit(then)
+
+        self._state.change(lambda sitting: sitting.labelling.discard(slice_id), go_on)
 
     def ask_on_top(self, said: str) -> bool:
         """Ask whether the annotator's own mask shall count."""
@@ -198,8 +231,17 @@ class TaskControl(QObject):
         box.exec()
         return box.clickedButton() is mine
 
-    def close(self, then: Then = nothing_follows) -> None:
-        """Leave the slice; what comes next may take its place on the desk at once."""
+    def close(self, then: Then = nothing_follows, answered: Opened | None = None) -> None:
+        """Leave the slice; what comes next may take its place on the desk at once.
+
+        Parameters
+        ----------
+        answered
+            The slice that is meant: if another one was opened meanwhile, that one stays.
+        """
+        if answered is not None and self.current is not answered:
+            return
+        self._hand_back_passed()
         self.current = None
         self._second.stop()
         self._heart.stop()
@@ -210,10 +252,41 @@ class TaskControl(QObject):
             self.desk.leave()
         self.changed.emit()
 
+    def _hand_back_passed(self) -> None:
+        """Let others have what was only looked at."""
+        passed, self._passed = self._passed, []
+        at = None if self.current is None else self.current.task.slice_id
+        for task in passed:
+            if task.slice_id != at and not task.drawing.can_undo:
+                # Where it cannot be done its lease has ended.
+                self._state.change(partial(_hand_back, task), failed=lambda _: None)
+
     # What goes on meanwhile
 
-    def _on_project(self) -> None:
+    def _on_leaving(self) -> None:
+        """Let everything go while the project is still open."""
+        self.desk.leave()
+        self._give_back([self.current.task] if self.current is not None else [])
         self.current = None
+
+    def _give_back(self, tasks: list[Task]) -> None:
+        """Hand slices back, for two seconds at most: a lease ends by itself."""
+        sitting, tasks = self._state.sitting, [*tasks, *self._passed]
+        self._passed = []
+        if sitting is None or not tasks:
+            return
+
+        def act() -> None:
+            for task in tasks:
+                with contextlib.suppress(*EXPECTED):
+                    sitting.labelling.hand_back(task)
+
+        worker = threading.Thread(target=act, name="handing back", daemon=True)
+        worker.start()
+        worker.join(_PATIENCE)
+
+    def _on_project(self) -> None:
+        self.current, self.busy = None, False
         self._second.stop()
         self._heart.stop()
         self.desk.leave()
@@ -258,13 +331,17 @@ class TaskControl(QObject):
         application = QApplication.instance()
         if isinstance(application, QApplication):
             application.applicationStateChanged.disconnect(self._on_focus)
-        sitting, current, self.current = self._state.sitting, self.current, None
-        if sitting is not None and current is not None:
-            self.desk.look()
-            try:
-                sitting.labelling.hand_back(current.task)
-            except EXPECTED:
-                return  # the lease ends by itself
+        self._on_leaving()
+
+
+def _are_the_same(now: Opened, found: Opened) -> bool:
+    """Tell whether a slice is open already, in the same way."""
+    neither = now.proposal is None and found.proposal is None
+    return neither and now.task.slice_id == found.task.slice_id
+
+
+def _hand_back(task: Task, sitting: Sitting) -> None:
+    sitting.labelling.hand_back(task)
 
 
 def _timer(parent: QObject, every: int, act: Callable[[], object]) -> QTimer:

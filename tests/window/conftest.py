@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from napari.utils._proxies import PublicOnlyProxy
 from napari_activeft.annotation_db import UNFINISHED
 from qtpy.QtCore import QEvent, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
@@ -134,7 +135,7 @@ def preferences(tmp_path) -> Preferences:
 def someone(make_napari_viewer, preferences, said) -> Iterator[Annotator]:
     """An annotator before an empty session."""
     viewer = make_napari_viewer(show=True)
-    dock = SessionDock(viewer, preferences=preferences)
+    dock = SessionDock(PublicOnlyProxy(viewer), preferences=preferences)  # as npe2 hands it out
     viewer.window.add_dock_widget(dock, name="Annotation session", area="right")
     Annotator.said = said
     yield Annotator(dock)
