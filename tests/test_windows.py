@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+BINDINGS = ("PySide6", "PyQt6")
 WINDOW = Path(__file__).parent / "window"
 # napari's own plugin makes the viewer and looks for what it leaves behind; its options are unknown
 # to the other tests, which leave it out.
@@ -41,30 +42,56 @@ def display() -> Iterator[str]:
         process.wait()
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("binding", ["PySide6", "PyQt6"])
-def test_the_session_works_in_a_real_window(binding, tmp_path):
-    for package in ("napari", "pytestqt", binding):
-        if find_spec(package) is None:
-            pytest.skip(f"{package} is not installed")
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Iterator[dict[str, Run]]:
+    """Start the tests of the window for each binding, all at once: each waits most of its time."""
     with display() as shown:
+        begun = {
+            binding: Run(binding, shown, tmp_path_factory.mktemp(binding))
+            for binding in BINDINGS
+            if not missing(binding)
+        }
+        try:
+            yield begun
+        finally:
+            for run in begun.values():
+                run.process.kill()
+
+
+def missing(binding: str) -> str:
+    """Return what the tests with a binding lack; empty if nothing."""
+    needed = ("napari", "pytestqt", binding)
+    return next((package for package in needed if find_spec(package) is None), "")
+
+
+class Run:
+    """The tests of the window in a process of their own."""
+
+    def __init__(self, binding: str, shown: str, folder: Path) -> None:
+        self.told = folder / "told.txt"
         environment = {
             **os.environ,
             "DISPLAY": shown,
             "QT_API": binding.lower(),
             "PYTEST_QT_API": binding.lower(),
             "NAPARI_STRICT_QT": "raise",
-            "NAPARI_CONFIG": str(tmp_path / "napari.yaml"),
+            "NAPARI_CONFIG": str(folder / "napari.yaml"),
             "LIBGL_ALWAYS_SOFTWARE": "1",
         }
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", *OPTIONS, str(WINDOW)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        with self.told.open("w") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "pytest", *OPTIONS, str(WINDOW)],
+                env=environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
 
-    assert done.returncode == 0, done.stdout[-20_000:]
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("binding", BINDINGS)
+def test_the_session_works_in_a_real_window(binding, runs):
+    if missing(binding):
+        pytest.skip(f"{missing(binding)} is not installed")
+
+    assert runs[binding].process.wait() == 0, runs[binding].told.read_text()[-20_000:]
