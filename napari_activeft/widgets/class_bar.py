@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from qtpy.QtCore import Qt, Signal
@@ -27,6 +28,7 @@ class ClassBar(QWidget):
         self._group.setExclusive(True)
         self._group.idClicked.connect(self.chosen.emit)
         self.classes: list[ClassRecord] = []
+        self.after: QWidget | None = None  # what Tab leads here from
         self.fill([])
 
     def fill(self, classes: Sequence[ClassRecord]) -> None:
@@ -57,6 +59,9 @@ class ClassBar(QWidget):
             made.setSizePolicy(made.sizePolicy().Policy.Expanding, made.sizePolicy().Policy.Fixed)
             self._group.addButton(made, value)
             self._layout.addWidget(made, at // _A_ROW, at % _A_ROW)
+        chain = [*([self.after] if self.after is not None else []), *self._group.buttons()]
+        for first, then in itertools.pairwise(chain):
+            QWidget.setTabOrder(first, then)  # new buttons would come last of all
         self.mark(before if before >= 0 else (classes[0].value if classes else 0))
 
     def mark(self, value: int) -> None:

@@ -52,6 +52,7 @@ class QueuePanel(QWidget):
         self.next_button = button("Next", "Open the next slice (Alt+N)", self.next, strong=True)
         help_button = button("?", "Show all keys (F1)", lambda: keys.show_help(self))
         help_button.setMaximumWidth(32)
+        self.box.bar.after = help_button
         self.filter = choice("Which slices are listed", [(name, name, "") for name, _ in _FILTERS])
         self.filter.currentIndexChanged.connect(lambda at: self.table.filter(_FILTERS[at][1]))
         self.counts = sentence()
