@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import napari_activeft
 from napari_activeft import workflow
 from napari_activeft.project import Project
 from napari_activeft.settings import (
@@ -21,7 +22,7 @@ from napari_activeft.settings import (
     SelectSettings,
 )
 
-IMAGES = Path(__file__).parent / "data" / "hippocampus"
+IMAGES = Path(napari_activeft.__file__).parent / "sample_data" / "hippocampus"
 
 
 def main() -> None:

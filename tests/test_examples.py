@@ -14,8 +14,8 @@ import napari_activeft
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SAMPLES = Path(napari_activeft.__file__).parent / "sample_data"
-# The demo has tests of its own.
-SCRIPTS = sorted(set(EXAMPLES.glob("*.py")) - {EXAMPLES / "demo.py"})
+# The demo has tests of its own; the window's example runs in tests/window.
+SCRIPTS = sorted(set(EXAMPLES.glob("*.py")) - {EXAMPLES / "demo.py", EXAMPLES / "gui.py"})
 
 
 def run(script: Path, *arguments: str | Path) -> str:

@@ -226,7 +226,7 @@ def counted(self, *given, **named):
         os.kill(os.getpid(), signal.SIGKILL)
     return append(self, *given, **named)
 
-def stacked(predictor, slices, on_slice, keep):
+def stacked(predictor, slices, on_slice, **keep):
     return PredictedVolume(np.ones((4, 9, 11), np.uint8), [(0.5, None)] * 4, None)
 
 Store._append = counted
