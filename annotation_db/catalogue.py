@@ -160,6 +160,13 @@ class Catalogue(Database):
             rows = session.execute(_WITH_CASE.order_by(tables.Volume.name)).all()
             return [_volume_record(*row) for row in rows]
 
+    def volume_names(self) -> dict[int, str]:
+        """Return the name of every volume by its id."""
+        with self._read() as session:
+            return dict(
+                session.execute(select(tables.Volume.id, tables.Volume.name)).tuples().all()
+            )
+
     def volumes_by_name(self, names: Sequence[str]) -> list[VolumeRecord]:
         """Return the volumes of some names."""
         query = _WITH_CASE.where(tables.Volume.name.in_(names))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -51,7 +52,8 @@ class Database:
 
     def fingerprint(self) -> tuple[tuple[int, int], ...]:
         """Return what changes with every write of any program, without a look into the file."""
-        return tuple(_stamp(self.path.with_name(self.path.name + end)) for end in ("", "-wal"))
+        both = (_told_of(self.path.with_name(self.path.name + end)) for end in ("", "-wal"))
+        return tuple((0, 0) if told is None else (told.st_mtime_ns, told.st_size) for told in both)
 
     def last_event(self) -> int:
         """Return the number of the last thing that anybody did, progress of jobs left out."""
@@ -81,17 +83,14 @@ class Database:
         session.add(event)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _told_of(path: Path) -> os.stat_result | None:
+    """Return what the system says of a file; None where it is not there."""
     try:
-        told = path.stat()
+        return path.stat()
     except OSError:
         return None
-    return told.st_dev, told.st_ino
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        told = path.stat()
-    except OSError:
-        return 0, 0
-    return told.st_mtime_ns, told.st_size
+def _identity(path: Path) -> tuple[int, int] | None:
+    told = _told_of(path)
+    return None if told is None else (told.st_dev, told.st_ino)

@@ -117,6 +117,35 @@ class Queue(Masks):
         with self._read() as session:
             return (session.scalar(free) or 0) + (session.scalar(expired) or 0)
 
+    def waiting_volumes(self, but: int, most: int) -> list[int]:
+        """Return whose slices are handed out next: volumes with a waiting query, the first first.
+
+        Parameters
+        ----------
+        but
+            A volume to leave out.
+        most
+            How many volumes.
+        """
+        found: list[int] = []
+        with self._read() as session:
+            for state in ("rejected", "open"):
+                while len(found) < most:
+                    volume_id = session.scalar(
+                        select(tables.Slice.volume_id)
+                        .join(tables.Query, tables.Query.slice_id == tables.Slice.id)
+                        .where(
+                            tables.Query.state == state,
+                            tables.Slice.volume_id.not_in([but, *found]),
+                        )
+                        .order_by(tables.Query.round_id, tables.Query.rank)
+                        .limit(1)
+                    )
+                    if volume_id is None:
+                        break
+                    found.append(volume_id)
+        return found
+
     # Leases
 
     def lease_next(

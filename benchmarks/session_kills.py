@@ -16,9 +16,6 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 import zlib
@@ -27,6 +24,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+from killing import kill_at_work
 from napari_activeft.annotation_db import ClassRecord
 
 from napari_activeft import workflow
@@ -37,7 +35,6 @@ from napari_activeft.settings import AddSettings
 
 SIDE = 256
 GRACE_SECONDS = 0.2
-DEADLINE = 60.0
 ANNOTATOR = "annotator"
 
 
@@ -118,22 +115,6 @@ class Tally:
     ages: list[float] = field(default_factory=list)
 
 
-def kill_once(project: Path, notes: Path, position: int, delay: float) -> float:
-    """Start a drawing process, kill it a while after its first stroke; return when that was."""
-    notes.write_text("")
-    words = ["--draw", str(project), str(notes), "--position", str(position)]
-    with subprocess.Popen([sys.executable, __file__, *words]) as worker:
-        started = time.monotonic()
-        while "done" not in notes.read_text():
-            if worker.poll() is not None or time.monotonic() - started > DEADLINE:
-                raise SystemExit("the drawing process did not draw anything")
-            time.sleep(0.002)
-        time.sleep(delay)
-        killed = time.monotonic()
-        worker.send_signal(signal.SIGKILL)
-    return killed
-
-
 def reopened(project: Path, position: int) -> Task:
     """Open the slice as the next session does."""
     with Sitting(project, ANNOTATOR) as sitting:
@@ -176,7 +157,8 @@ def main() -> None:
         folder = Path(place)
         project, notes = make_project(folder, kills), folder / "notes.txt"
         for position in range(kills):
-            killed = kill_once(project, notes, position, chance.uniform(0.1, 1.5))
+            drawing = [__file__, "--draw", str(project), str(notes), "--position", str(position)]
+            killed = kill_at_work(drawing, notes, chance.uniform(0.1, 1.5))
             look(reopened(project, position), notes, killed, tally)
     rows = {
         "kills": tally.kills,

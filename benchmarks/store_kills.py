@@ -11,19 +11,16 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from killing import kill_at_work
 from napari_activeft.annotation_db import Store
 from store_processes import disc, make_project
 
 SIDE = 128
-DEADLINE = 60.0
 
 
 def label(path: Path, notes: Path) -> None:
@@ -50,19 +47,6 @@ class Tally:
     changed: int = 0
     unheard: int = 0
     faults: int = 0
-
-
-def kill_once(path: Path, notes: Path, delay: float) -> None:
-    """Start a labelling process, wait for its first submit, kill it ``delay`` seconds later."""
-    notes.write_text("")
-    with subprocess.Popen([sys.executable, __file__, "--label", str(path), str(notes)]) as worker:
-        started = time.monotonic()
-        while "done" not in notes.read_text():
-            if worker.poll() is not None or time.monotonic() - started > DEADLINE:
-                raise SystemExit("the labelling process did not submit anything")
-            time.sleep(0.002)
-        time.sleep(delay)
-        worker.send_signal(signal.SIGKILL)
 
 
 def look(path: Path, notes: Path, acknowledged: dict[int, tuple[int, str]], tally: Tally) -> None:
@@ -107,7 +91,8 @@ def main() -> None:
         path, notes = Path(folder) / "annotations.sqlite", Path(folder) / "notes.txt"
         make_project(path, 100 * kills, SIDE)
         for _ in range(kills):
-            kill_once(path, notes, chance.uniform(0, 0.06))
+            labelling = [__file__, "--label", str(path), str(notes)]
+            kill_at_work(labelling, notes, chance.uniform(0, 0.06))
             look(path, notes, acknowledged, tally)
     rows = {
         "kills": tally.kills,

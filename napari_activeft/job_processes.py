@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import psutil
 _APART: Final = getattr(subprocess, "CREATE_NO_WINDOW", 0) | getattr(
     subprocess, "CREATE_NEW_PROCESS_GROUP", 0
 )
+_NICE: Final = 10
 _THREAD_VARIABLES: Final = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -76,6 +78,17 @@ def start_worker(
         env=environment,
         creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
     )
+
+
+def give_way() -> None:
+    """Let this process, and all that it starts, compute with what other programs leave.
+
+    A viewer beside it draws without delay then; where nothing else wants the processor, nothing is
+    lost.
+    """
+    low = getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", _NICE)  # Windows has classes, not numbers
+    with contextlib.suppress(psutil.Error, OSError):
+        psutil.Process().nice(low)
 
 
 def end_tree(pid: int, *, at_once: bool) -> None:

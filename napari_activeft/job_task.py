@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from napari_activeft.annotation_db import JobRecord, Store, StoreError
 from napari_activeft.errors import Cancelled, UserError
+from napari_activeft.job_processes import give_way
 from napari_activeft.job_steps import step_of
 from napari_activeft.jobs import log_path
 from napari_activeft.project import Project
@@ -77,6 +78,7 @@ class _Progress(Watcher):
 
 def main() -> None:
     """Compute the job that the command line names."""
+    give_way()
     threading.Thread(target=_end_with_watcher, daemon=True).start()
     signal.signal(signal.SIGTERM, _terminate)
     form = "%(asctime)s %(message)s"

@@ -154,7 +154,7 @@ def rendered(
     """Return the page of a round that is about to be stored under ``number``."""
     from napari_activeft.reports.selection_page import SelectionPage, selection_page
 
-    names = {volume.volume_id: volume.name for volume in project.store.volumes()}
+    names = project.store.volume_names()
     return selection_page(
         SelectionPage(
             title=project.store.project().name,

@@ -45,7 +45,7 @@ def slice_scores(
             f"run {run} predicted no slice yet, and its uncertainty was asked for: run "
             f"`napari-activeft predict --run {run}` first"
         )
-    names = {volume.volume_id: volume.name for volume in project.store.volumes()}
+    names = project.store.volume_names()
     places = [(names[row.volume_id], row.position) for row in pool]
     lacking = [place for place in places if place not in told]
     if lacking:

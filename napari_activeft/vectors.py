@@ -196,7 +196,7 @@ def write_vectors(project: Project, path: Path, embedding: Embedding, *, l2: boo
     there = set(file.keys)
     pool = [row for row in project.store.pool_slices() if row.key in there]
     vectors = file.rows_of([row.key for row in pool])
-    names = {volume.volume_id: volume.name for volume in project.store.volumes()}
+    names = project.store.volume_names()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as out:

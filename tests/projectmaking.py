@@ -118,6 +118,13 @@ def states(project: Project) -> list[str]:
     return [query.state for query in project.store.queries()]
 
 
+def filled(value: int, row: int | None = None) -> NDArray[Any]:
+    """Return a mask (h, w) of a slice of `SHAPE` with one class everywhere, or in one row."""
+    mask = np.zeros(SHAPE[1:], np.uint16 if value > np.iinfo(np.uint8).max else np.uint8)
+    mask[slice(None) if row is None else row] = value
+    return mask
+
+
 def label_array(project: Project, name: str) -> NDArray[Any]:
     """Return the label map (z, y, x) that lies beside a volume."""
     volume = next(v for v in project.store.volumes() if v.name == name)

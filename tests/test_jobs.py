@@ -70,6 +70,16 @@ def test_a_step_runs_in_a_process_of_its_own_and_keeps_its_result(project):
     assert project.store.revisions(project.store.accepted()[0].slice_id)[0].author == "Dr. Ö"
 
 
+def test_what_computes_gives_way_to_the_viewer_and_what_keeps_watch_does_not(project, monkeypatch):
+    job_id = start_doing(project, IDLE, monkeypatch)
+    job = wait_until(project, job_id, runs)
+    own = psutil.Process().nice()
+
+    assert psutil.Process(job.worker_pid).nice() != own
+    assert psutil.Process(job.pid).nice() == own
+    jobs.cancel(project, job_id)
+
+
 def test_a_job_takes_all_cores_and_leaves_one_beside_a_viewer(project, monkeypatch):
     monkeypatch.setattr(job_processes, "start", lambda *_: 0)
     cores = job_processes.cores()

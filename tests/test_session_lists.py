@@ -9,6 +9,7 @@ import pytest
 from napari_activeft.annotation_db import UNLABELLED, StoreError
 from projectmaking import (
     assert_sentence,
+    filled,
     make_project,
     select,
     without_privileges,
@@ -34,14 +35,6 @@ from napari_activeft.settings import TrainSettings
 from napari_activeft.trained_runs import run_folder
 from napari_activeft.training.run_files import FOLD, write_curve
 from napari_activeft.vectors import embeddings_folder
-
-SHAPE = (9, 11)
-
-
-def filled(value, row=None):
-    mask = np.zeros(SHAPE, np.uint16 if value > 255 else np.uint8)
-    mask[slice(None) if row is None else row] = value
-    return mask
 
 
 def propose(project, *, values=None, doubts=True, run=None):

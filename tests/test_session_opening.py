@@ -10,6 +10,7 @@ from imagemaking import write_nifti
 from napari_activeft.annotation_db import UNLABELLED, ClassRecord
 from projectmaking import (
     assert_sentence,
+    filled,
     make_project,
     select,
     without_privileges,
@@ -36,12 +37,6 @@ from napari_activeft.session.sitting import Sitting
 from napari_activeft.trained_runs import run_folder
 
 SHAPE = (9, 11)
-
-
-def filled(value, row=None):
-    mask = np.zeros(SHAPE, np.uint8)
-    mask[slice(None) if row is None else row] = value
-    return mask
 
 
 @pytest.fixture

@@ -337,3 +337,20 @@ def test_a_slice_that_somebody_is_labelling_is_left_to_them(store):
     with pytest.raises(StoreError, match="ann is labelling this slice"):
         store.add_mask(lease.slice_id, a_mask(), "bob", started_from=None)
     assert store.revisions(lease.slice_id) == []
+
+
+def test_the_volumes_whose_slices_come_next_are_those_of_rejected_ones_and_then_by_rank(tmp_path):
+    with make_store(tmp_path / "p.sqlite", volumes=4, queries=16) as store:
+        order = list(dict.fromkeys(one.volume_id for one in store.queries()))
+        assert store.waiting_volumes(0, 9) == order
+        assert store.waiting_volumes(order[0], 2) == order[1:3]
+
+        last = store.queries()[-1]
+        lease = store.lease_query(last.query_id, "ann")
+        revision = store.submit(lease.token, a_mask())
+        store.review(revision.revision_id, "reject", "boss", "no")
+        assert store.waiting_volumes(0, 2) == [last.volume_id, order[0]]
+        for query in store.queries():
+            if query.volume_id == order[1]:
+                store.skip(store.lease_query(query.query_id, "ann").token, "blurred")
+        assert order[1] not in store.waiting_volumes(0, 9)

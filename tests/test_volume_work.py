@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from napari_activeft.annotation_db import StaleSubmitError
-from projectmaking import assert_sentence, select
+from projectmaking import assert_sentence, filled, select
 
 from napari_activeft.errors import UserError
 from napari_activeft.session.journal_writer import JournalWriter
 from napari_activeft.session.labelling import Labelling
 from napari_activeft.session.volume_work import VolumeWork
-
-SHAPE = (9, 11)
-
-
-def filled(value, row=None):
-    mask = np.zeros(SHAPE, np.uint8)
-    mask[slice(None) if row is None else row] = value
-    return mask
 
 
 @pytest.fixture

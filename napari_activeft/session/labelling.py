@@ -164,7 +164,7 @@ class Labelling:
         self._journal.flush()
         store = self.project.store
         strokes = store.slices_with_strokes(self.annotator)
-        names = {volume.volume_id: volume.name for volume in store.volumes()} if strokes else {}
+        names = store.volume_names() if strokes else {}
         found = [
             Left(slice_id, names[volume_id], position, strokes[slice_id])
             for slice_id, (volume_id, position) in store.slice_places(strokes).items()

@@ -129,7 +129,8 @@ def open_proposal(sitting: Sitting, proposal: Proposal, listed: Sequence[Proposa
             return labelling.proposal(same[position])
         return labelling.slice(proposal.volume_id, position)
 
-    _read_ahead(sitting, [one.volume_id for one in listed], proposal.volume_id)
+    others = dict.fromkeys(one.volume_id for one in listed if one.volume_id != proposal.volume_id)
+    sitting.ahead.expect(list(others)[:_AHEAD])
     return _opened(sitting, task, masks, other, proposal)
 
 
@@ -142,7 +143,7 @@ def entropy_of(sitting: Sitting, run: int, opened: Opened) -> NDArray[np.uint8] 
 def queue_rows(sitting: Sitting) -> list[QueueRow]:
     """Return the queue in the order in which it is handed out."""
     store = sitting.project.store
-    names = {volume.volume_id: volume.name for volume in store.volumes()}
+    names = store.volume_names()
     return [
         QueueRow(one, names[one.volume_id], _state(one, sitting.annotator))
         for one in store.queries()
@@ -166,12 +167,6 @@ def _opened(
     volume = sitting.project.cache.volume(task.volume.volume_id)
     if masks is None:
         masks = store.accepted_masks(task.volume.volume_id)
-        waiting = [one.volume_id for one in store.queries() if one.state in _WAITING]
-        _read_ahead(sitting, waiting, task.volume.volume_id)
+        sitting.ahead.expect(store.waiting_volumes(task.volume.volume_id, _AHEAD))
     work = VolumeWork(sitting.labelling, task, masks, other)
     return Opened(work, displayed(task.volume, volume), masks, store.classes(), proposal)
-
-
-def _read_ahead(sitting: Sitting, volume_ids: Sequence[int], now: int) -> None:
-    others = [one for one in dict.fromkeys(volume_ids) if one != now]
-    sitting.ahead.expect(others[:_AHEAD])

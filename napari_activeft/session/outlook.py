@@ -95,7 +95,7 @@ def outlook(project: Project) -> Outlook:
         pool=pool,
         kinds=kinds,
         layout=read_map(project, pool),
-        names={volume.volume_id: volume.name for volume in store.volumes()},
+        names=store.volume_names(),
         embedded=tuple(dict.fromkeys(one.encoder for one in embeddings(project))),
         seconds=seconds,
         measured=measured,

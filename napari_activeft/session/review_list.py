@@ -78,7 +78,7 @@ def proposals(project: Project, run: int, order: Order = "entropy") -> list[Prop
         If there is no such run, or its table is damaged.
     """
     told = read_uncertainty(run_folder(project, run))
-    names = {volume.volume_id: volume.name for volume in project.store.volumes()}
+    names = project.store.volume_names()
     found = []
     for one in project.store.proposals(run):
         doubt = told.get((names[one.volume_id], one.position))
@@ -114,7 +114,7 @@ def _state(one: ProposalRecord) -> str:
 
 def masks_of_people(project: Project, but: str) -> list[Submitted]:
     """Return the masks that people other than one made, those nobody reviewed yet first."""
-    names = {volume.volume_id: volume.name for volume in project.store.volumes()}
+    names = project.store.volume_names()
     found = [
         Submitted(
             one.revision_id,

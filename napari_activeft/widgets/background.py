@@ -36,7 +36,6 @@ class Background(QObject):
     """
 
     _answered = Signal(object)
-    busy_changed = Signal(bool)
 
     def __init__(self, name: str, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -70,8 +69,6 @@ class Background(QObject):
         if self._pool is None:
             return
         self._running += 1
-        if self._running == 1:
-            self.busy_changed.emit(True)
         future = self._pool.submit(act)
         answer = _Answer(future, then, failed)
         future.add_done_callback(lambda _: self._tell(answer))
@@ -91,8 +88,6 @@ class Background(QObject):
 
     def _hand_over(self, answer: _Answer[Any]) -> None:
         self._running -= 1
-        if not self._running:
-            self.busy_changed.emit(False)
         if self._pool is None or answer.future.cancelled():
             return
         error = answer.future.exception()

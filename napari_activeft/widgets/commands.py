@@ -16,7 +16,6 @@ from napari_activeft.widgets.options import PLUGIN
 from napari_activeft.widgets.session_dock import SessionDock
 
 SESSION = "Annotation session"
-_SHOWN_VOLUMES = 1
 
 
 def open_session(viewer: napari.Viewer) -> SessionDock:
@@ -56,14 +55,14 @@ def _read_project(path: str | Sequence[str]) -> list[LayerData]:
 
 def hippocampus() -> list[LayerData]:
     """Return a sample volume with its label map."""
-    return _sample("hippocampus")
+    return _first("hippocampus")
 
 
 def nuclei() -> list[LayerData]:
     """Return a sample picture with its label map."""
-    return _sample("nuclei")
+    return _first("nuclei")
 
 
-def _sample(sample: Sample) -> list[LayerData]:
-    images = sample_images(sample)[:_SHOWN_VOLUMES]
-    return [layer for image in images for layer in shown_sample(image, sample_labels(image))]
+def _first(sample: Sample) -> list[LayerData]:
+    image = sample_images(sample)[0]
+    return shown_sample(image, sample_labels(image))

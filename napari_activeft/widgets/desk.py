@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import napari
@@ -88,7 +89,7 @@ class Desk(QObject):
                 self.recolour(classes)
             else:
                 self._remove([*self._own_masks(), *self._images])
-                self._images = self._add_images(shown)
+                self._images = add_images(self._viewer, shown)
                 self.labels = self._add_labels(data, shown, classes, opacity, called)
         if self.labels is None:
             return
@@ -175,24 +176,6 @@ class Desk(QObject):
             return "paint", shown.brush
         mode = str(self.labels.mode) if self.labels.editable else self._tool
         return ("paint" if mode in ("pan_zoom", "transform") else mode), self.labels.brush_size
-
-    def _add_images(self, shown: Displayed) -> list[Layer]:
-        made = []
-        for at, data in enumerate(shown.channels):
-            limits = None if shown.limits is None else shown.limits[at]
-            own = {} if shown.rgb else {"contrast_limits": limits, "colormap": "gray"}
-            made.append(
-                self._viewer.add_image(
-                    data,
-                    name=shown.layer_name(at),
-                    scale=shown.scale,
-                    metadata=dict(shown.metadata),
-                    rgb=shown.rgb,
-                    visible=at == 0,
-                    **own,
-                )
-            )
-        return made
 
     def _add_labels(
         self,
@@ -366,21 +349,34 @@ class Desk(QObject):
         if self.work is not None:
             self.moved.emit()
 
-    def _quietly(self) -> _Quietly:
-        return _Quietly(self)
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        """Take layers away oneself, for as long as this lasts."""
+        self._changing = True
+        try:
+            yield
+        finally:
+            self._changing = False
 
 
-class _Quietly:
-    """While it lasts, layers that go were taken away by the desk itself."""
-
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-
-    def __enter__(self) -> None:
-        self._desk._changing = True
-
-    def __exit__(self, *_: object) -> None:
-        self._desk._changing = False
+def add_images(viewer: napari.Viewer, shown: Displayed) -> list[Layer]:
+    """Add the image layers of a volume, the first of them visible."""
+    made = []
+    for at, data in enumerate(shown.channels):
+        limits = None if shown.limits is None else shown.limits[at]
+        own = {} if shown.rgb else {"contrast_limits": limits, "colormap": "gray"}
+        made.append(
+            viewer.add_image(
+                data,
+                name=shown.layer_name(at),
+                scale=shown.scale,
+                metadata=dict(shown.metadata),
+                rgb=shown.rgb,
+                visible=at == 0,
+                **own,
+            )
+        )
+    return made
 
 
 def _fill(layer: Layer, data: Any, shown: Displayed, name: str) -> None:  # noqa: ANN401

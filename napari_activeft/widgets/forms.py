@@ -32,19 +32,11 @@ class SettingsForm:
         The class.
     names
         Which fields, from top to bottom.
-    usual
-        Other defaults than those of the class, by name.
     """
 
-    def __init__(
-        self,
-        settings: type[Settings],
-        names: Sequence[str],
-        usual: dict[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, settings: type[Settings], names: Sequence[str]) -> None:
         self._settings = settings
         self._usual = {name: settings.model_fields[name].default for name in names}
-        self._usual |= usual or {}
         told = help_of(settings)
         self._controls = {
             name: _control(name, settings.model_fields[name], self._usual[name], told.get(name, ""))

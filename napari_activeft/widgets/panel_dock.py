@@ -21,6 +21,8 @@ GO_ON, CANCEL, STAY = "go on", "cancel", "stay"
 """What becomes of jobs when the window closes, and whether it does."""
 WIDTH = 400
 
+_docks: set[int] = set()  # that are open
+
 Tab = tuple[str, QWidget, str]
 """Its name, the panel, and what it is for."""
 
@@ -54,8 +56,9 @@ class PanelDock(QWidget):
         self.pictures = Pictures(self.state)
         self.strip = JobStrip(self.state)
         self._panels: list[QWidget] = []
+        _docks.add(id(self))
         # What napari and this program loaded stays: to look through it for garbage again and again
-        # would stop the window for up to a second. Undone when the dock is shut down.
+        # would stop the window for up to a second. Undone when the last dock is shut down.
         gc.collect()
         gc.freeze()
         self._closed = False
@@ -151,7 +154,9 @@ class PanelDock(QWidget):
         self.strip.close_bars()
         self.pictures.close()
         self.state.close()
-        gc.unfreeze()
+        _docks.discard(id(self))
+        if not _docks:
+            gc.unfreeze()
 
     def end_work(self) -> None:
         """Let go of what is being done, before the project is closed."""

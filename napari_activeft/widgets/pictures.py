@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtGui import QPixmap
+from qtpy.QtGui import QIcon, QPixmap
 
 from napari_activeft.thumbnails import Place, Thumbnails
 from napari_activeft.widgets.session_state import SessionState
@@ -39,6 +39,11 @@ class Pictures(QObject):
             self._held[place] = None  # asked for once
             self._thumbnails.ask([place])
         return None
+
+    def icon_of(self, volume_id: int, position: int) -> QIcon | None:
+        """Return a thumbnail for a cell of a table."""
+        picture = self.of(volume_id, position)
+        return None if picture is None else QIcon(picture)
 
     def close(self) -> None:
         """End the thread."""

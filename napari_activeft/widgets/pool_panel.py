@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from napari.layers import Image
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
@@ -26,6 +25,7 @@ from napari_activeft.widgets.controls import (
     row,
     sentence,
 )
+from napari_activeft.widgets.desk import add_images
 from napari_activeft.widgets.forms import SettingsForm, built
 from napari_activeft.widgets.session_state import SessionState
 from napari_activeft.widgets.tables import Column, Table
@@ -99,9 +99,8 @@ class PoolPanel(QWidget):
             return
         self.problems.say("")
         values = {**self.rules.values(), "paths": tuple(paths)}
-        for name in ("ignore",):
-            if isinstance(values.get(name), str):
-                values[name] = tuple(values[name].split())
+        if isinstance(values.get("ignore"), str):
+            values["ignore"] = tuple(values["ignore"].split())
         self._state.start("add-all", built(AddAllSettings, **values))
 
     def add_layers(self) -> None:
@@ -176,21 +175,9 @@ class PoolPanel(QWidget):
     def _look_at(self, one: PoolRow) -> None:
         """Open a volume as an ordinary image layer."""
         record = one.volume
-
-        def show(shown: Any) -> None:  # noqa: ANN401
-            for at, data in enumerate(shown.channels):
-                limits = None if shown.limits is None else shown.limits[at]
-                self._state.viewer.add_image(
-                    data,
-                    name=shown.name,
-                    scale=shown.scale,
-                    rgb=shown.rgb,
-                    contrast_limits=limits,
-                    metadata=dict(shown.metadata),
-                )
-
         self._state.read(
-            lambda sitting: displayed(record, sitting.project.cache.volume(record.volume_id)), show
+            lambda sitting: displayed(record, sitting.project.cache.volume(record.volume_id)),
+            lambda shown: add_images(self._state.viewer, shown),
         )
 
 

@@ -83,8 +83,11 @@ class QueuePanel(QWidget):
         def rank(one: QueueRow) -> str:
             return f"{one.query.round_number}.{one.query.rank}"
 
+        def icon(one: QueueRow) -> QIcon | None:
+            return self._pictures.icon_of(one.query.volume_id, one.query.position)
+
         return [
-            Column("", lambda _: "", icon=self._icon, width=_ICON + 8, key=_rank),
+            Column("", lambda _: "", icon=icon, width=_ICON + 8, key=_rank),
             Column("Volume", lambda one: one.volume, width=0, tip="Click twice to open the slice"),
             Column("Slice", lambda one: str(one.query.position), key=lambda one: one.query.position,
                    width=44, number=True),
@@ -109,10 +112,6 @@ class QueuePanel(QWidget):
         self.counts.setText(
             f"{waiting} waiting, {done} done" if rows else "Nothing was selected yet: go to Select."
         )
-
-    def _icon(self, one: QueueRow) -> QIcon | None:
-        picture = self._pictures.of(one.query.volume_id, one.query.position)
-        return None if picture is None else QIcon(picture)
 
     def _picture_came(self, place: tuple[int, int], _: object) -> None:
         self.table.of.touch(lambda one: (one.query.volume_id, one.query.position) == place)

@@ -22,14 +22,13 @@ class RecoveryBox(Notice):
         self._state, self._task = state, task
         self._offers: list[QWidget] = []
         self.found: list[Left] = []
-        state.project_changed.connect(self.look)
-        task.closed.connect(self.look)
+        state.project_changed.connect(lambda: self._fill([]))
+        task.closed.connect(self.look)  # also when a project is opened
         task.opened.connect(lambda _: self.look())
 
     def look(self) -> None:
-        """Look what there is, but for the slice that is open."""
-        self._fill([])
-        self._state.change(lambda sitting: sitting.labelling.left(), self._see)
+        """Look what there is, but for the slice that is open; nobody waits for the answer."""
+        self._state.read(lambda sitting: sitting.labelling.left(), self._see)
 
     def _see(self, found: list[Left]) -> None:
         current = self._task.current

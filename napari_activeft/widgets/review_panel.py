@@ -111,8 +111,11 @@ class ReviewPanel(QWidget):
         self.look_button = button("Look", "Open the mask in its volume", self._look_at_chosen)
 
     def _columns(self) -> list[Column[Proposal]]:
+        def icon(one: Proposal) -> QIcon | None:
+            return self._pictures.icon_of(one.volume_id, one.position)
+
         return [
-            Column("", lambda _: "", icon=self._icon, width=_ICON + 8),
+            Column("", lambda _: "", icon=icon, width=_ICON + 8),
             Column("Volume", lambda one: one.volume, width=0,
                    key=lambda one: (one.volume, one.position), tip="Click twice to open the slice"),
             Column("Slice", lambda one: str(one.position), key=lambda one: one.position, width=44,
@@ -207,10 +210,6 @@ class ReviewPanel(QWidget):
     @property
     def _proposal(self) -> Proposal | None:
         return None if self._task.current is None else self._task.current.proposal
-
-    def _icon(self, one: Proposal) -> QIcon | None:
-        picture = self._pictures.of(one.volume_id, one.position)
-        return None if picture is None else QIcon(picture)
 
     def _picture_came(self, place: tuple[int, int], _: object) -> None:
         self.table.of.touch(lambda one: (one.volume_id, one.position) == place)

@@ -21,7 +21,8 @@ from napari_activeft.widgets.background import Background
 from napari_activeft.widgets.options import Options
 
 _TICK_MS = 400
-_PATIENCE = 2.0  # seconds that a window may wait for the disk
+PATIENCE = 2.0
+"""Seconds that a window may wait for the disk."""
 _LOOK_ANYWAY = 25  # ticks: leases end by themselves
 COMPUTES = {
     "embed": "embedding",
@@ -29,7 +30,7 @@ COMPUTES = {
     "predict": "predicting",
     "select": "this selector",
 }
-"""Verbs that need what is installed on request, as the beginning of a sentence."""
+"""Verbs that need, or may need, what is installed on request, as the beginning of a sentence."""
 
 
 class SessionState(QObject):
@@ -101,11 +102,8 @@ class SessionState(QObject):
             Who works; the one of last time by default.
         """
         name = self.annotator if annotator is None else annotator
-        minutes, before, folder = (
-            float(Options.read().lease_minutes),
-            self.sitting,
-            folder.resolve(),
-        )
+        minutes, folder = float(Options.read().lease_minutes), folder.resolve()
+        before = self.sitting
         again = before is not None and before.project.folder.resolve() == folder
         same = again and before is not None and before.annotator == name
         if same or self._opening == (folder, name):
@@ -131,7 +129,7 @@ class SessionState(QObject):
     def _all_written(self) -> bool:
         """Tell whether the open project may be left; say why not."""
         sitting = self.sitting
-        if sitting is None or sitting.journal.flush(_PATIENCE):
+        if sitting is None or sitting.journal.flush(PATIENCE):
             return True
         notices.error(
             f"{sitting.journal.unwritten} strokes are not on the disk yet "

@@ -100,10 +100,6 @@ class TableModel(QAbstractTableModel, Generic[Row]):
         """Return the place of a row by its name; None where it is not shown."""
         return next((at for at, row in enumerate(self.rows) if self._name(row) == name), None)
 
-    def name_at(self, place: int) -> object:
-        """Return the name of the row at a place."""
-        return self._name(self.rows[place])
-
     def touch(self, passes: Callable[[Row], bool]) -> None:
         """Draw some rows again: a picture of theirs came."""
         for at, row in enumerate(self.rows):

@@ -19,12 +19,10 @@ from napari_activeft.session.volume_work import VolumeWork
 from napari_activeft.widgets import notices
 from napari_activeft.widgets.background import EXPECTED
 from napari_activeft.widgets.desk import Desk
-from napari_activeft.widgets.session_state import SessionState
+from napari_activeft.widgets.session_state import PATIENCE, SessionState
 from napari_activeft.wording import counted
 
 _SECOND_MS, _LEASE_MS = 1000, 60_000
-_PATIENCE = 2.0  # seconds
-
 
 Then = Callable[[], bool]
 """Does what follows an answer; says whether another slice is on its way to the desk."""
@@ -283,7 +281,7 @@ class TaskControl(QObject):
 
         worker = threading.Thread(target=act, name="handing back", daemon=True)
         worker.start()
-        worker.join(_PATIENCE)
+        worker.join(PATIENCE)
 
     def _on_project(self) -> None:
         self.current, self.busy = None, False
