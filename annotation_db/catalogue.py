@@ -163,9 +163,8 @@ class Catalogue(Database):
     def volume_names(self) -> dict[int, str]:
         """Return the name of every volume by its id."""
         with self._read() as session:
-            return dict(
-                session.execute(select(tables.Volume.id, tables.Volume.name)).tuples().all()
-            )
+            rows = session.execute(select(tables.Volume.id, tables.Volume.name))
+            return {row.id: row.name for row in rows}
 
     def volumes_by_name(self, names: Sequence[str]) -> list[VolumeRecord]:
         """Return the volumes of some names."""

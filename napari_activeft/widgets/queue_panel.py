@@ -24,7 +24,7 @@ from napari_activeft.widgets.recovery_box import RecoveryBox
 from napari_activeft.widgets.session_state import SessionState
 from napari_activeft.widgets.tables import Column, Table
 from napari_activeft.widgets.task_box import TaskBox
-from napari_activeft.widgets.task_control import TaskControl
+from napari_activeft.widgets.task_control import Follow, TaskControl
 
 _ICON = SIDE * 2 // 3
 _WAITING, _DONE = ("waiting", "rejected"), ("submitted", "approved")
@@ -46,7 +46,7 @@ class QueuePanel(QWidget):
     def __init__(self, state: SessionState, task: TaskControl, pictures: Pictures) -> None:
         super().__init__()
         self._state, self._task, self._pictures = state, task, pictures
-        self.box = TaskBox(state, task, self.next)
+        self.box = TaskBox(state, task, self.following)
         self.recovery = RecoveryBox(state, task)
         self.faults = Notice()
         self.next_button = button("Next", "Open the next slice (Alt+N)", self.next, strong=True)
@@ -127,6 +127,15 @@ class QueuePanel(QWidget):
         self._state.change(
             lambda sitting: open_next(sitting, leaving), self._got_next, self._not_opened
         )
+
+    def following(self) -> Follow:
+        """Return what opens the next free slice after an answer."""
+
+        def drop(got: tuple[Opened | None, Sequence[Problem]]) -> None:
+            if got[0] is not None:
+                self._task.pass_by(got[0])
+
+        return Follow(open_next, self._got_next, self._not_opened, drop)
 
     def _got_next(self, got: tuple[Opened | None, Sequence[Problem]]) -> None:
         self.next_button.setEnabled(True)

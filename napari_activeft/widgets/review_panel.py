@@ -24,7 +24,7 @@ from napari_activeft.widgets.controls import Notice, button, choice, column, hea
 from napari_activeft.widgets.pictures import Pictures
 from napari_activeft.widgets.session_state import SessionState
 from napari_activeft.widgets.tables import Column, Table
-from napari_activeft.widgets.task_control import TaskControl
+from napari_activeft.widgets.task_control import Follow, TaskControl
 from napari_activeft.wording import counted
 
 _ICON = SIDE // 2
@@ -242,7 +242,7 @@ class ReviewPanel(QWidget):
         self._task.desk.look()
         # Strokes of a session before may be of another mask than the one that was proposed.
         if current.work.changed or current.task.drawing.base != proposal.revision_id:
-            self._task.submit(self.next_after)
+            self._task.submit(self.following())
             return
         self._review(proposal, "approve", "")
 
@@ -262,10 +262,10 @@ class ReviewPanel(QWidget):
             store.see_in_place()
             store.review(proposal.revision_id, verdict, reviewer, comment)
 
-        self._task.answer(act, lambda _: self._task.close(self.next_after))
+        self._task.answer(act, self.following())
 
-    def next_after(self) -> bool:
-        """Go on with the next prediction, once the list says which that is."""
+    def following(self) -> Follow:
+        """Return what goes on with the next prediction, once the list says which that is."""
         run, order = self.run.currentData(), self.order.currentData()
 
         def go_on(listed: list[Proposal]) -> None:
@@ -276,8 +276,11 @@ class ReviewPanel(QWidget):
                 self._task.desk.leave()
                 notices.tell("all predictions of this run were looked at")
 
-        self._state.change(lambda sitting: proposals(sitting.project, run, order), go_on)
-        return True
+        def failed(error: Exception) -> None:
+            self._task.desk.leave()
+            notices.error(str(error))
+
+        return Follow(lambda sitting: proposals(sitting.project, run, order), go_on, failed)
 
     def show_entropy(self) -> None:
         """Show where the prediction is unsure, if that is wished."""

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QCheckBox, QInputDialog, QLabel, QWidget
 from napari_activeft.widgets.class_bar import ClassBar
 from napari_activeft.widgets.controls import Notice, button, column, row, sentence
 from napari_activeft.widgets.session_state import SessionState
-from napari_activeft.widgets.task_control import TaskControl
+from napari_activeft.widgets.task_control import Follow, TaskControl
 
 _REASONS = ("image is broken", "cannot be told apart", "not of this study")
 
@@ -19,15 +19,15 @@ class TaskBox(QWidget):
 
     Parameters
     ----------
-    open_next
-        Opens the next slice.
+    following
+        What opens the next slice.
     """
 
     def __init__(
-        self, state: SessionState, task: TaskControl, open_next: Callable[[], object]
+        self, state: SessionState, task: TaskControl, following: Callable[[], Follow]
     ) -> None:
         super().__init__()
-        self._state, self._task, self._open_next = state, task, open_next
+        self._state, self._task, self._following = state, task, following
         self.what, self.time = sentence(), QLabel("")
         self.notice = Notice()
         self.bar = ClassBar()
@@ -77,7 +77,7 @@ class TaskBox(QWidget):
 
     def submit(self) -> None:
         """Store the mask, and open the next slice if that is wished."""
-        self._task.submit(self._after)
+        self._task.submit(self._after())
 
     def ask_skip(self) -> None:
         """Ask why the slice is skipped, and skip it."""
@@ -91,12 +91,10 @@ class TaskBox(QWidget):
 
     def skip(self, reason: str) -> None:
         """Skip the slice, and open the next one if that is wished."""
-        self._task.skip(reason, self._after)
+        self._task.skip(reason, self._after())
 
-    def _after(self) -> bool:
-        if self.then_next.isChecked():
-            self._open_next()
-        return self.then_next.isChecked()
+    def _after(self) -> Follow | None:
+        return self._following() if self.then_next.isChecked() else None
 
     def _on_opened(self, _: object) -> None:
         desk = self._task.desk

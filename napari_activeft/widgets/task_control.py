@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -24,13 +25,42 @@ from napari_activeft.wording import counted
 
 _SECOND_MS, _LEASE_MS = 1000, 60_000
 
-Then = Callable[[], bool]
-"""Does what follows an answer; says whether another slice is on its way to the desk."""
 
+@dataclass(frozen=True)
+class Follow:
+    """What is read in the same breath as an answer, so that the window is drawn once for both.
 
-def nothing_follows() -> bool:
-    """Leave the desk empty."""
-    return False
+    Attributes
+    ----------
+    act
+        Gets the sitting, in the thread.
+    then
+        Gets what that gave, in the window's thread; the desk still shows the slice before.
+    failed
+        Gets an error that a user can mend instead.
+    drop
+        Gets what it gave where another slice was opened meanwhile, which stays.
+    """
+
+    act: Callable[[Sitting], Any]
+    then: Callable[[Any], object]
+    failed: Callable[[Exception], object]
+    drop: Callable[[Any], object] = lambda _: None
+
+    def read(self, sitting: Sitting) -> tuple[Any, Exception | None]:
+        """Return what the act gave, or why it gave nothing."""
+        try:
+            return self.act(sitting), None
+        except EXPECTED as refusal:
+            return None, refusal
+
+    def go_on(self, read: tuple[Any, Exception | None]) -> None:
+        """Take what was read."""
+        got, refusal = read
+        if refusal is None:
+            self.then(got)
+        else:
+            self.failed(refusal)
 
 
 class TaskControl(QObject):
@@ -125,7 +155,7 @@ class TaskControl(QObject):
 
     # Answering
 
-    def submit(self, then: Then = nothing_follows, *, on_top: int | None = None) -> None:
+    def submit(self, follow: Follow | None = None, *, on_top: int | None = None) -> None:
         """Store the mask of the slice, and of others that were drawn on.
 
         Parameters
@@ -133,20 +163,14 @@ class TaskControl(QObject):
         on_top
             Position of a slice whose mask shall count though another came between.
         """
-        current = self.current
-
-        def stored(revisions: Sequence[object]) -> None:
-            if len(revisions) > 1:
-                notices.tell(f"{counted(len(revisions), 'mask')} stored")
-            self.close(then, current)
 
         def refused(error: Exception) -> None:
             if isinstance(error, StaleSubmitError):
-                self._offer_on_top(error, then)
+                self._offer_on_top(error, follow)
             else:
                 notices.error(str(error))
 
-        self.answer(lambda work: work.submit(on_top=on_top), stored, refused)
+        self.answer(lambda work: work.submit(on_top=on_top), follow, _tell_of_masks, refused)
 
     def empty(self) -> None:
         """Clear the slice: it shows no class."""
@@ -154,27 +178,38 @@ class TaskControl(QObject):
             self.desk.empty()
             self.noticed.emit("The slice is empty now: submit it, or take that back by Undo.")
 
-    def skip(self, reason: str, then: Then = nothing_follows) -> None:
+    def skip(self, reason: str, follow: Follow | None = None) -> None:
         """Skip the slice for a reason; its strokes are given up."""
         sitting, current = self._state.sitting, self.current
         if sitting is not None and current is not None:
-            self.answer(
-                lambda _: sitting.labelling.skip(current.task, reason), lambda _: self.close(then)
-            )
+            self.answer(lambda _: sitting.labelling.skip(current.task, reason), follow)
 
     def hand_back(self) -> None:
         """Leave the slice to somebody else; its strokes are offered again when it is opened."""
         sitting, current = self._state.sitting, self.current
         if sitting is not None and current is not None:
-            self.answer(lambda _: sitting.labelling.hand_back(current.task), lambda _: self.close())
+            self.answer(lambda _: sitting.labelling.hand_back(current.task))
 
     def answer(
         self,
         act: Callable[[VolumeWork], Any],
-        then: Callable[[Any], object],
+        follow: Follow | None = None,
+        told: Callable[[Any], object] | None = None,
         failed: Callable[[Exception], object] | None = None,
     ) -> None:
-        """Answer in the background; nothing can be drawn meanwhile."""
+        """Answer in the background and leave the slice; nothing can be drawn meanwhile.
+
+        Parameters
+        ----------
+        act
+            The answer.
+        follow
+            What takes the place of the slice; None leaves the desk empty.
+        told
+            Gets what the answer gave.
+        failed
+            Gets an error of it that a user can mend; the slice stays open then.
+        """
         current = self.current
         if current is None:
             notices.warn("no slice is open: press Next, or open one from a list")
@@ -182,23 +217,39 @@ class TaskControl(QObject):
             return
         self.desk.look()
         self._allow(False)
+        passed = self._passed_but(current)
 
-        def done(got: Any) -> None:  # noqa: ANN401
-            self._allow(True)
-            then(got)
+        def both(sitting: Sitting) -> tuple[Any, Any]:
+            got = act(current.work)
+            _hand_back(passed, sitting)
+            return got, None if follow is None else follow.read(sitting)
+
+        def done(pair: tuple[Any, Any]) -> None:
+            got, read = pair
+            self.busy = False
+            if told is not None:
+                told(got)
+            if self.current is current:
+                self._leave(None if follow is None else partial(follow.go_on, read))
+                return
+            self.desk.allow(True)
+            self.changed.emit()
+            if follow is not None:
+                follow.drop(read[0])
 
         def refused(error: Exception) -> None:
+            self._passed += passed
             self._allow(True)
             (failed or (lambda fault: notices.error(str(fault))))(error)
 
-        self._state.change(lambda _: act(current.work), done, refused)
+        self._state.change(both, done, refused)
 
     def _allow(self, on: bool) -> None:
         self.busy = not on
         self.desk.allow(on)
         self.changed.emit()
 
-    def _offer_on_top(self, error: StaleSubmitError, then: Then) -> None:
+    def _offer_on_top(self, error: StaleSubmitError, follow: Follow | None) -> None:
         """Ask which of two masks counts; both are kept."""
         current = self.current
         if current is None:
@@ -206,17 +257,17 @@ class TaskControl(QObject):
         work, at = current.work, current.work.answering
         said = str(error).partition(", so your mask")[0]
         if self.ask_on_top(f"Slice {at}: {said}. Both masks are kept."):
-            self.submit(then, on_top=at)
+            self.submit(follow, on_top=at)
             return
-        slice_id = work.give_up(at)
-
-        def go_on(_: object) -> None:
-            if at == work.main.position:
-                self.close(then, current)
-            else:
-                self.submit(then)
-
-        self._state.change(lambda sitting: sitting.labelling.discard(slice_id), go_on)
+        slice_id, sitting = work.give_up(at), self._state.sitting
+        if sitting is None:
+            return
+        if at == work.main.position:
+            self.answer(lambda _: sitting.labelling.discard(slice_id), follow)
+        else:
+            self._state.change(
+                lambda _: sitting.labelling.discard(slice_id), lambda _: self.submit(follow)
+            )
 
     def ask_on_top(self, said: str) -> bool:
         """Ask whether the annotator's own mask shall count."""
@@ -229,35 +280,37 @@ class TaskControl(QObject):
         box.exec()
         return box.clickedButton() is mine
 
-    def close(self, then: Then = nothing_follows, answered: Opened | None = None) -> None:
-        """Leave the slice; what comes next may take its place on the desk at once.
+    def close(self) -> None:
+        """Leave the slice, which stays with the annotator, and hand back those only looked at."""
+        if self.current is not None:
+            self._state.change(partial(_hand_back, self._passed_but(self.current)))
+        self._leave(None)
 
-        Parameters
-        ----------
-        answered
-            The slice that is meant: if another one was opened meanwhile, that one stays.
-        """
-        if answered is not None and self.current is not answered:
-            return
-        self._hand_back_passed()
+    def _leave(self, then: Callable[[], object] | None) -> None:
+        """Leave the slice; what comes next may take its place on the desk at once."""
         self.current = None
         self._second.stop()
         self._heart.stop()
-        self.desk.rest()
+        if then is None:
+            self.desk.leave()
+        else:
+            self.desk.rest()
         self.noticed.emit("")
         self.closed.emit()
-        if not then():
-            self.desk.leave()
+        if then is not None:
+            then()
         self.changed.emit()
 
-    def _hand_back_passed(self) -> None:
-        """Let others have what was only looked at."""
+    def pass_by(self, found: Opened) -> None:
+        """Take a slice that was opened and will not be shown: it goes back with the next answer."""
+        if found.task.lease is not None:
+            self._passed.append(found.task)
+
+    def _passed_but(self, current: Opened) -> list[Task]:
+        """Return what was leased and only looked at, and forget it."""
         passed, self._passed = self._passed, []
-        at = None if self.current is None else self.current.task.slice_id
-        for task in passed:
-            if task.slice_id != at and not task.drawing.can_undo:
-                # Where it cannot be done its lease has ended.
-                self._state.change(partial(_hand_back, task), failed=lambda _: None)
+        at = current.task.slice_id
+        return [one for one in passed if one.slice_id != at and not one.drawing.can_undo]
 
     # What goes on meanwhile
 
@@ -274,12 +327,9 @@ class TaskControl(QObject):
         if sitting is None or not tasks:
             return
 
-        def act() -> None:
-            for task in tasks:
-                with contextlib.suppress(*EXPECTED):
-                    sitting.labelling.hand_back(task)
-
-        worker = threading.Thread(target=act, name="handing back", daemon=True)
+        worker = threading.Thread(
+            target=_hand_back, args=(tasks, sitting), name="handing back", daemon=True
+        )
         worker.start()
         worker.join(PATIENCE)
 
@@ -338,8 +388,16 @@ def _are_the_same(now: Opened, found: Opened) -> bool:
     return neither and now.task.slice_id == found.task.slice_id
 
 
-def _hand_back(task: Task, sitting: Sitting) -> None:
-    sitting.labelling.hand_back(task)
+def _hand_back(tasks: Sequence[Task], sitting: Sitting) -> None:
+    """Let others have slices; where that cannot be done their leases have ended."""
+    for task in tasks:
+        with contextlib.suppress(*EXPECTED):
+            sitting.labelling.hand_back(task)
+
+
+def _tell_of_masks(revisions: Sequence[object]) -> None:
+    if len(revisions) > 1:
+        notices.tell(f"{counted(len(revisions), 'mask')} stored")
 
 
 def _timer(parent: QObject, every: int, act: Callable[[], object]) -> QTimer:
