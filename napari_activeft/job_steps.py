@@ -10,8 +10,9 @@ from typing import Any, Final, get_type_hints
 from napari_activeft import workflow
 from napari_activeft.annotation_db import JobRecord
 from napari_activeft.errors import UserError
+from napari_activeft.pretraining import encoder_of_job
 from napari_activeft.project import Project
-from napari_activeft.settings import Settings, TrainSettings
+from napari_activeft.settings import PretrainSettings, Settings, TrainSettings
 from napari_activeft.trained_runs import run_of_job
 
 _TAKES: Final = ["project", "settings", "on_progress"]
@@ -69,7 +70,8 @@ def _functions() -> dict[str, Callable[..., object]]:
 def going_on(project: Project, job: JobRecord, settings: Settings) -> Settings:
     """Return the settings by which a step that did not finish is started once more.
 
-    Training goes on with the run that the job had begun, if it came so far. Every other step finds
+    Training goes on with the run, and pre-training with the encoder, that the job had begun, if it
+    came so far. Every other step finds
     what it did by itself, or starts afresh.
 
     Raises
@@ -77,6 +79,10 @@ def going_on(project: Project, job: JobRecord, settings: Settings) -> Settings:
     UserError
         If the run is done, so that nothing is left to do.
     """
+    if isinstance(settings, PretrainSettings) and not settings.resume:
+        begun = encoder_of_job(project, job)
+        known = {} if begun is None else {"resume": True, "name": begun.name}
+        return settings.model_copy(update=known)
     if not isinstance(settings, TrainSettings) or settings.resume:
         return settings
     run = run_of_job(project, job)

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 TASK: tuple[str, ...] = ("-P", "-m", "napari_activeft.job_task")
 """Python's arguments for the process that computes."""
 
-HEAVY: Final = frozenset(("embed", "select", "compare", "train", "predict", "evaluate", "simulate"))
+HEAVY: Final = frozenset(
+    ("pretrain", "embed", "select", "compare", "train", "predict", "evaluate", "simulate")
+)
 """Verbs of which one at a time computes on a machine."""
 
 LOCK_FILE: Final = "heavy-job.lock"

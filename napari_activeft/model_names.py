@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 ENCODERS: Final = (
+    "auto",
     "pixels_pca",
     "hog",
+    "vmamba_micro_medical",
     "vmamba_nano",
     "vmamba_micro",
     "vmamba_tiny_s1l8",
@@ -19,7 +21,7 @@ ENCODERS: Final = (
     "vmamba_v0_small",
     "vmamba_v0_base",
 )
-"""The first two need neither weights nor a network."""
+"""The first is one of the others, the next two need neither weights nor a network."""
 NETWORKS: Final = (
     "vm_unet_detail_nano",
     "vm_unet_detail_micro",

@@ -19,6 +19,7 @@ from napari_activeft.embedding.encoder import WEIGHTLESS, Encoder
 from napari_activeft.embedding.engine import Stack, embed, sample
 from napari_activeft.embedding.feature_file import FeatureFile, locked, read_about, write_about
 from napari_activeft.embedding.pictures import VERSION
+from napari_activeft.encoder_sources import settled, source_of
 from napari_activeft.errors import OnProgress, UserError, no_progress
 from napari_activeft.extras import need_compute
 from napari_activeft.pool_map import complete_map
@@ -66,6 +67,8 @@ def embed_pool(
         was asked is not there.
     """
     need_compute("embedding")
+    name, why = settled(settings.encoder)
+    settings = settings.model_copy(update={"encoder": name})
     pool = project.store.pool_slices()
     if not pool:
         raise UserError("the pool is empty: add volumes with `napari-activeft add FOLDER`")
@@ -98,6 +101,7 @@ def embed_pool(
         seconds=time.monotonic() - start,
         computed=computed,
         problems=tuple(problems),
+        why=why,
     )
 
 
@@ -121,7 +125,13 @@ def _make_encoder(
         return _Made(Hog(channels, settings.size or SIDE), settings.batch or 64)
     from napari_activeft.embedding.networks import network_encoder
 
-    made = network_encoder(settings, channels)
+    source = source_of(
+        settings.encoder,
+        project.folder,
+        weights=settings.weights,
+        random_weights=settings.random_weights,
+    )
+    made = network_encoder(source, settings, channels)
     return _Made(
         made.encoder,
         made.batch,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_activeft.annotation_db import RunRecord, StoreError
+from napari_activeft.encoder_sources import encoder_file
 from napari_activeft.errors import Cancelled, OnProgress, UserError, no_progress
 from napari_activeft.extras import need_compute
 from napari_activeft.project import Project
@@ -202,7 +203,12 @@ def _new_run(project: Project, settings: TrainSettings, spec: NetworkSpec) -> in
     from napari_activeft.training.starting import see_start
 
     check_network(settings.network)
-    see_start(settings, spec, lambda number: run_folder(project, number))
+    see_start(
+        settings,
+        spec,
+        lambda number: run_folder(project, number),
+        lambda named: encoder_file(named, project.folder),
+    )
     rounds = project.store.rounds()
     number = max((run.run_id for run in project.store.runs()), default=0) + 1
     told = {**settings.model_dump(mode="json"), _SPEC: spec_to_json(spec)}
@@ -249,7 +255,12 @@ def _fit(
         order.spec,
         settings,
         order.folder,
-        start=starter(settings, order.spec, lambda number: run_folder(project, number)),
+        start=starter(
+            settings,
+            order.spec,
+            lambda number: run_folder(project, number),
+            lambda named: encoder_file(named, project.folder),
+        ),
         resume=order.resume,
         fabric=fabric,
         on_progress=course,

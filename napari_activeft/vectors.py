@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from napari_activeft.annotation_db import SliceRow
 from napari_activeft.embedding.encoder import WEIGHTLESS
 from napari_activeft.embedding.feature_file import FeatureFile, damaged, read_about
+from napari_activeft.encoder_sources import known_encoders
 from napari_activeft.errors import Problem, UserError
 from napari_activeft.project import Project
+from napari_activeft.settings.learning import AUTO
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Embedding:
         Slices that got their vector in this run.
     problems
         Volumes that could not be read.
+    why
+        Why this encoder was taken, where the program chose it.
     """
 
     folder: Path
@@ -63,6 +67,7 @@ class Embedding:
     seconds: float = 0.0
     computed: int = 0
     problems: tuple[Problem, ...] = ()
+    why: str = ""
 
 
 def embeddings(project: Project) -> list[Embedding]:
@@ -126,7 +131,9 @@ def load_vectors(
     there = embeddings(project)
     made = [one for one in there if encoder in (None, one.encoder)]
     if not made:
-        raise UserError(_not_embedded(encoder, list(dict.fromkeys(one.encoder for one in there))))
+        raise UserError(
+            _not_embedded(project, encoder, list(dict.fromkeys(one.encoder for one in there)))
+        )
     named = [one for one in made if one.encoder == made[0].encoder]
     files = [FeatureFile.open(one.folder) for one in named]
     lacking = [len(set(keys) - set(file.keys)) for file in files]
@@ -141,11 +148,11 @@ def load_vectors(
     return named[chosen], unit_length(vectors) if l2 else vectors
 
 
-def _not_embedded(encoder: str | None, there: Sequence[str]) -> str:
+def _not_embedded(project: Project, encoder: str | None, there: Sequence[str]) -> str:
     """Return why there are no vectors by an encoder, where there are some by others."""
     if encoder is None:
         return "the slices of this project were not embedded yet: run `napari-activeft embed`"
-    known = _known_encoders()
+    known = _known_encoders(project)
     if encoder in known:
         return (
             f"the slices of this project were not embedded yet by {encoder}: run `napari-activeft "
@@ -165,14 +172,11 @@ def _not_embedded(encoder: str | None, there: Sequence[str]) -> str:
     )
 
 
-def _known_encoders() -> list[str]:
+def _known_encoders(project: Project) -> list[str]:
     """Return every encoder that `embed` can run here."""
     if find_spec("torch") is None:
         return list(WEIGHTLESS)
-    from napari_activeft.models.registry import MODELS
-
-    networks = [card.name for card in MODELS.values() if card.kind == "encoder"]
-    return [*WEIGHTLESS, *networks]
+    return [one for one in known_encoders(project.folder) if one != AUTO]
 
 
 def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,8 +1,8 @@
 """The verbs of the program, in the order in which a project goes through them.
 
-``init add classes embed select compare next submit import-labels train predict accept reject
-approve evaluate simulate export info doctor``: a verb, a project, one settings object; each hands
-back a result of `results`. The command line and the viewer call these and nothing below them.
+``init add classes pretrain embed select compare next submit import-labels train predict accept
+reject approve evaluate simulate export info doctor``: a verb, a project, one settings object; each
+hands back a result of `results`. The command line and the viewer call these and nothing below them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from napari_activeft.labels_import import import_label_maps
 from napari_activeft.overview import overview
 from napari_activeft.pool_features import embed_pool
 from napari_activeft.predicting import predict_volumes
+from napari_activeft.pretraining import pretrain_encoder
 from napari_activeft.project import Project
 from napari_activeft.results import (
     AcceptResult,
@@ -43,6 +44,7 @@ from napari_activeft.results import (
     InitResult,
     NextResult,
     PredictResult,
+    PretrainResult,
     RejectResult,
     SelectResult,
     SimulateResult,
@@ -64,6 +66,7 @@ from napari_activeft.settings import (
     InitSettings,
     NextSettings,
     PredictSettings,
+    PretrainSettings,
     RejectSettings,
     SelectSettings,
     SimulateSettings,
@@ -148,6 +151,19 @@ def classes(
     return ClassesResult(after)
 
 
+def pretrain(
+    project: Project,
+    settings: PretrainSettings = PretrainSettings(),
+    on_progress: OnProgress = no_progress,
+) -> PretrainResult:
+    """Adapt an encoder to the pool without any label, and keep it in the project.
+
+    Where ``on_progress`` raises `Cancelled` it is kept as far as it came: with
+    ``settings.resume`` it goes on from there.
+    """
+    return pretrain_encoder(project, settings, on_progress)
+
+
 def embed(
     project: Project,
     settings: EmbedSettings = EmbedSettings(),
@@ -181,6 +197,7 @@ def embed(
         scan=made.scan,
         out=settings.out,
         problems=list(made.problems),
+        why=made.why,
     )
 
 

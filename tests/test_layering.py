@@ -41,6 +41,7 @@ SERVICE = {
     "pool_features",
     "pool_stacks",
     "predicting",
+    "pretraining",
     "program",
     "project",
     "results",

@@ -24,6 +24,7 @@ from projectmaking import (
 
 from napari_activeft import workflow
 from napari_activeft.embedding.encoder import WEIGHTLESS
+from napari_activeft.encoder_sources import BUNDLED
 from napari_activeft.errors import Cancelled, UserError
 from napari_activeft.folder_walk import PROJECT_FILE
 from napari_activeft.job_findings import headline, problems_of, result_of
@@ -431,8 +432,8 @@ def test_the_names_of_models_are_those_of_the_registries():
     from napari_activeft.training.networks import NETWORKS as TRAINABLE
 
     encoders = [card.name for card in MODELS.values() if card.kind == "encoder"]
-    assert sorted(ENCODERS) == sorted([*WEIGHTLESS, *encoders])
-    assert set(ENCODERS[:2]) == set(WEIGHTLESS)
+    assert sorted(ENCODERS[1:]) == sorted([*WEIGHTLESS, BUNDLED, *encoders])
+    assert set(ENCODERS[1:3]) == set(WEIGHTLESS)
     assert sorted(NETWORKS) == sorted(TRAINABLE)
     assert EmbedSettings().encoder == ENCODERS[0]
     assert TrainSettings().network == NETWORKS[0]

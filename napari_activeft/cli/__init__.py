@@ -28,6 +28,7 @@ for verb in (
     pool_verbs.init,
     pool_verbs.add,
     pool_verbs.classes,
+    learning_verbs.pretrain,
     pool_verbs.embed,
     round_verbs.select,
     round_verbs.compare,

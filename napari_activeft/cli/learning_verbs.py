@@ -1,4 +1,4 @@
-"""train: from accepted masks to a network."""
+"""pretrain and train: from slices to an encoder, and from accepted masks to a network."""
 
 from __future__ import annotations
 
@@ -9,9 +9,106 @@ import typer
 
 from napari_activeft.cli.app import JsonOption, ProjectOption, default, opened_project, report
 from napari_activeft.cli.background import BackgroundOption, run_in_background
-from napari_activeft.settings import TrainSettings
+from napari_activeft.settings import PretrainSettings, Settings, TrainSettings
 
 _SEVERAL = ("betas", "class_weights")
+
+
+def pretrain(
+    encoder: Annotated[
+        str, typer.Option(help="The network: vmamba_micro, vmamba_nano, vmamba_tiny_s2l5, ...")
+    ] = default(PretrainSettings, "encoder"),
+    objective: Annotated[
+        str, typer.Option(help="distill (views of a slice are alike) or masked (fill gaps).")
+    ] = default(PretrainSettings, "objective"),
+    start: Annotated[
+        str, typer.Option(help="auto, random, encoder:NAME or encoder:FILE.")
+    ] = default(PretrainSettings, "start"),
+    name: Annotated[
+        str | None, typer.Option(help="Of the result in this project; else own-1, own-2, ...")
+    ] = default(PretrainSettings, "name"),
+    steps: Annotated[int, typer.Option(help="Changes of the weights.")] = default(
+        PretrainSettings, "steps"
+    ),
+    minutes: Annotated[
+        float | None, typer.Option(help="Instead of --steps: as many as fit into this time.")
+    ] = default(PretrainSettings, "minutes"),
+    batch: Annotated[int, typer.Option(help="Slices at once.")] = default(
+        PretrainSettings, "batch"
+    ),
+    view: Annotated[
+        int, typer.Option(help="Side of what the encoder sees, a multiple of 32.")
+    ] = default(PretrainSettings, "view"),
+    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = default(
+        PretrainSettings, "lr"
+    ),
+    turns: Annotated[
+        str, typer.Option(help="Slices may lie as they do (none), or mirrored (flips).")
+    ] = default(PretrainSettings, "turns"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = default(
+        PretrainSettings, "device"
+    ),
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = default(
+        PretrainSettings, "precision"
+    ),
+    scan: Annotated[str, typer.Option(help="The selective scan; auto picks one.")] = default(
+        PretrainSettings, "scan"
+    ),
+    threads: Annotated[int, typer.Option(help="Of the CPU; 0 is torch's choice.")] = default(
+        PretrainSettings, "threads"
+    ),
+    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = default(
+        PretrainSettings, "seed"
+    ),
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Any other setting, see the guide; repeatable."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the newest one that was stopped.")
+    ] = default(PretrainSettings, "resume"),
+    background: BackgroundOption = False,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Adapt an encoder to the pool, without any label."""
+    given = {
+        "encoder": encoder,
+        "objective": objective,
+        "start": start,
+        "name": name,
+        "steps": steps,
+        "minutes": minutes,
+        "batch": batch,
+        "view": view,
+        "lr": lr,
+        "turns": turns,
+        "device": device,
+        "precision": precision,
+        "scan": scan,
+        "threads": threads,
+        "seed": seed,
+        "resume": resume,
+    }
+    settings = PretrainSettings.model_validate(given | set_values(PretrainSettings, option or ()))
+    if background:
+        run_in_background(project, "pretrain", settings, as_json)
+        return
+    from napari_activeft import terminal, workflow
+    from napari_activeft.errors import Cancelled
+    from napari_activeft.terminal.training import training_progress
+
+    try:
+        with opened_project(project) as opened, training_progress("pre-training") as on_progress:
+            result = workflow.pretrain(opened, settings, on_progress)
+    except Cancelled as stop:
+        terminal.fail("stopped and kept: go on with `napari-activeft pretrain --resume`")
+        raise typer.Exit(1) from stop
+    report(result, as_json)
+    if result.problems:
+        raise typer.Exit(1)
 
 
 def train(
@@ -151,15 +248,20 @@ def _or_none(written: str) -> str | None:
 
 
 def training_values(written: Sequence[str]) -> dict[str, Any]:
+    """Read ``NAME=VALUE`` for a training."""
+    return set_values(TrainSettings, written)
+
+
+def set_values(settings: type[Settings], written: Sequence[str]) -> dict[str, Any]:
     """Read ``NAME=VALUE``, several values with commas between them."""
     found: dict[str, Any] = {}
     for one in written:
         name, equals, value = one.partition("=")
         name = name.strip().replace("-", "_")
-        if not equals or name not in TrainSettings.model_fields:
+        if not equals or name not in settings.model_fields:
             raise typer.BadParameter(
                 f"--set {one} was given: write NAME=VALUE, the name being one of "
-                f"{', '.join(TrainSettings.model_fields)}"
+                f"{', '.join(settings.model_fields)}"
             )
         found[name] = value
         if name in _SEVERAL:

@@ -130,31 +130,43 @@ def sample(
     UserError
         If none could be read.
     """
-    order = np.random.default_rng(seed).permutation(len(stacks))
-    by_key = sorted(stacks, key=lambda stack: stack.keys[0])
-    each = max(-(-count // max(len(stacks), 1)), 2)
-    drawn, planned = [], 0
-    for index in order:
-        if planned >= count:
-            break
-        stack = by_key[index]
-        rows = np.unique(np.linspace(0, len(stack.keys) - 1, each).round().astype(int))
-        drawn.append(_part(stack, rows.tolist()))
-        planned += len(rows)
     found: list[NDArray[np.float32]] = []
-    whole, done = True, 0
-    for piece in _pieces(drawn, side, batch=64):
+    whole = True
+    for piece in drawn(stacks, side, count, seed, on_progress):
         if piece.pictures is None:
             whole = False
         else:
             found.append(piece.pictures)
-        done += len(piece.keys)
-        on_progress(done, planned)
     if not found:
         raise UserError(
             "no image of the pool could be read: `napari-activeft doctor` says how to mend them"
         )
     return np.concatenate(found), whole
+
+
+def drawn(
+    stacks: Sequence[Stack], side: int, count: int, seed: int, on_progress: OnProgress = no_progress
+) -> Iterator[Piece]:
+    """Read about ``count`` pictures spread evenly over the pool, piece by piece.
+
+    Volumes are drawn by the seed and their slices' keys, not by their order.
+    """
+    order = np.random.default_rng(seed).permutation(len(stacks))
+    by_key = sorted(stacks, key=lambda stack: stack.keys[0])
+    each = max(-(-count // max(len(stacks), 1)), 2)
+    parts, planned = [], 0
+    for index in order:
+        if planned >= count:
+            break
+        stack = by_key[index]
+        rows = np.unique(np.linspace(0, len(stack.keys) - 1, each).round().astype(int))
+        parts.append(_part(stack, rows.tolist()))
+        planned += len(rows)
+    done = 0
+    for piece in _pieces(parts, side, batch=64):
+        yield piece
+        done += len(piece.keys)
+        on_progress(done, planned)
 
 
 class _Writer:

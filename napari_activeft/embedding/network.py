@@ -5,6 +5,7 @@ Symbols: n slices, c channels, side of the pictures, d vector size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -54,9 +55,7 @@ class NetworkEncoder:
         self.weight_hash = feature_hash(network.state_dict())
         self._network = network.to(device).eval().requires_grad_(False)
         self._device, self._precision = device, precision
-        inputs = 3 if channels in (1, 3) else channels
-        mean, std = (_per_channel(figures, inputs) for figures in (IMAGENET_MEAN, IMAGENET_STD))
-        self._mean, self._std = mean.to(device), std.to(device)
+        self._normalise = normaliser(channels, device)
         one = np.zeros((1, channels, side, side), dtype=np.float32)
         self.size = self._run_what_fits(one).shape[1]
 
@@ -116,16 +115,36 @@ class NetworkEncoder:
 
     @torch.inference_mode()
     def _run(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-        x = torch.from_numpy(pictures).to(self._device)
-        if self.channels == 1:
-            x = x.expand(-1, 3, -1, -1)
-        x = (x - self._mean) / self._std
+        x = self._normalise(torch.from_numpy(pictures).to(self._device))
         with torch.autocast(
             self._device.type, dtype=torch.bfloat16, enabled=self._precision == "bfloat16"
         ):
             pooled: Tensor = self._network.forward_features(x).pooled  # type: ignore[operator]
         vectors: NDArray[np.float32] = pooled.float().cpu().numpy()
         return vectors
+
+
+def input_channels(channels: int) -> int:
+    """Return how many channels a network takes for pictures of so many; grey ones are repeated."""
+    return 3 if channels in (1, 3) else channels
+
+
+def normaliser(channels: int, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Return what brings pictures (n, c, h, w) in 0..1 to what a network takes.
+
+    Grey pictures are repeated to three channels; the figures of ImageNet give mean 0 and deviation
+    1, of any number of channels but 1 and 3 each is brought there by the mean of the three.
+    """
+    inputs = input_channels(channels)
+    mean, std = (
+        _per_channel(figures, inputs).to(device) for figures in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+
+    def normalise(x: Tensor) -> Tensor:
+        wide = x.expand(-1, inputs, -1, -1) if channels == 1 else x
+        return (wide - mean) / std
+
+    return normalise
 
 
 def _per_channel(figures: tuple[float, float, float], channels: int) -> Tensor:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import nn
 
 from napari_activeft.devices import free_bytes, pick_device, pick_precision, use_threads
-from napari_activeft.embedding.encoder import WEIGHTLESS
-from napari_activeft.embedding.network import SIDE, NetworkEncoder
+from napari_activeft.embedding.network import SIDE, NetworkEncoder, input_channels
 from napari_activeft.errors import UserError
-from napari_activeft.models.registry import MODELS, build_model
+from napari_activeft.models.registry import build_model
 from napari_activeft.models.scan_backends import choose_scan
-from napari_activeft.weights import load_weights, weights_path
+from napari_activeft.weights import load_weights
 
 if TYPE_CHECKING:
     from napari_activeft.settings import EmbedSettings
@@ -36,20 +36,34 @@ class Prepared:
     scan: str
 
 
-def network_encoder(settings: EmbedSettings, channels: int) -> Prepared:
-    """Build the network that the settings name, with its weights.
+class Source(Protocol):
+    """Where an encoder comes from, see `encoder_sources.EncoderSource`."""
+
+    @property
+    def name(self) -> str:
+        """Under which its vectors are kept."""
+
+    @property
+    def network(self) -> str:
+        """A name in `models.registry.MODELS`."""
+
+    @property
+    def weights(self) -> Path | None:
+        """A file; None for random ones."""
+
+    @property
+    def side(self) -> int | None:
+        """Of its pictures; None for what networks usually take."""
+
+
+def network_encoder(source: Source, settings: EmbedSettings, channels: int) -> Prepared:
+    """Build a network with its weights, ready to embed.
 
     Raises
     ------
     UserError
-        If there is no such encoder, device or scan, or its weights are not here.
+        If there is no such device or scan, or the weights do not fit.
     """
-    name = settings.encoder
-    encoders = [card.name for card in MODELS.values() if card.kind == "encoder"]
-    if name not in encoders:
-        raise UserError(
-            f"no encoder is called {name!r}: take one of {', '.join((*WEIGHTLESS, *encoders))}"
-        )
     device = pick_device(settings.device)
     precision = pick_precision(settings.precision, device)
     try:
@@ -57,14 +71,14 @@ def network_encoder(settings: EmbedSettings, channels: int) -> Prepared:
     except (RuntimeError, ValueError) as refusal:
         raise UserError(str(refusal)) from refusal
     use_threads(settings.threads)
-    network = _with_weights(settings, channels)
-    side = settings.size or SIDE
+    network = _with_weights(source, settings, channels)
+    side = settings.size or source.side or SIDE
     encoder = NetworkEncoder(
-        name, network, channels=channels, side=side, device=device, precision=precision
+        source.name, network, channels=channels, side=side, device=device, precision=precision
     )
     return Prepared(
         encoder,
-        settings.random_weights,
+        source.weights is None,
         precision,
         settings.batch or _batch(device, side),
         str(device),
@@ -72,18 +86,16 @@ def network_encoder(settings: EmbedSettings, channels: int) -> Prepared:
     )
 
 
-def _with_weights(settings: EmbedSettings, channels: int) -> nn.Module:
-    name = settings.encoder
-    inputs = 3 if channels in (1, 3) else channels
+def _with_weights(source: Source, settings: EmbedSettings, channels: int) -> nn.Module:
+    inputs = input_channels(channels)
     try:
         network = build_model(
-            name, channels=inputs, scan=scan_setting(settings), seed=settings.seed
+            source.network, channels=inputs, scan=scan_setting(settings), seed=settings.seed
         )
     except ValueError as refusal:
         raise UserError(str(refusal)) from refusal
-    if settings.random_weights:
-        return network
-    load_weights(network, settings.weights or weights_path(name), name)
+    if source.weights is not None:
+        load_weights(network, source.weights, source.network)
     return network
 
 

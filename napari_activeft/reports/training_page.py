@@ -38,7 +38,7 @@ def write_training_page(folder: Path, out: Path, notes: Sequence[str] = ()) -> N
     """
     saved, rows = SavedNetwork.read(folder), read_curve(folder)
     fold = read_curve(folder / FOLD)
-    body = card("What was trained", key_table(_facts(saved)) + _listed(notes))
+    body = card("What was trained", key_table(_facts(saved)) + listed(notes))
     called = {str(one.value): one.name for one in saved.classes}
     body += _curve_card("All labelled slices" if fold else "The run", rows, called)
     if fold:
@@ -67,7 +67,8 @@ def _facts(saved: SavedNetwork) -> list[tuple[str, str]]:
     ]
 
 
-def _listed(notes: Sequence[str]) -> str:
+def listed(notes: Sequence[str]) -> str:
+    """Return sentences as paragraphs."""
     return "".join(f"<p>{text(note)}</p>" for note in notes)
 
 
@@ -76,14 +77,14 @@ def _curve_card(heading: str, rows: Rows, called: Mapping[str, str]) -> str:
     if not rows:
         return card(heading, empty("No step was noted."))
     lines = [
-        ("loss", _points(rows, "loss"), PALETTE[0]),
-        ("cross entropy", _points(rows, "ce"), PALETTE[4]),
-        ("1 - Dice of the batch", _points(rows, "dice"), PALETTE[7]),
+        ("loss", points_of(rows, "loss"), PALETTE[0]),
+        ("cross entropy", points_of(rows, "ce"), PALETTE[4]),
+        ("1 - Dice of the batch", points_of(rows, "dice"), PALETTE[7]),
     ]
     drawn = curves(lines)
     each = sorted({name for row in rows for name in row if name.startswith("val_dice")})
     measured = [
-        (_of_class(name, called), _points(rows, name), PALETTE[at % len(PALETTE)])
+        (_of_class(name, called), points_of(rows, name), PALETTE[at % len(PALETTE)])
         for at, name in enumerate(each)
     ]
     if any(points for _, points, _ in measured):
@@ -97,8 +98,8 @@ def _of_class(name: str, called: Mapping[str, str]) -> str:
     return f"Dice of {called.get(value, value)}" if value else "mean Dice of the averaged weights"
 
 
-def _points(rows: Rows, name: str) -> list[tuple[float, float]]:
-    """Return (step, value), averaged where there are too many to see."""
+def points_of(rows: Rows, name: str) -> list[tuple[float, float]]:
+    """Return the (step, value) of a column, averaged where there are too many to see."""
     found = [
         (float(row["step"] or 0), float(value))
         for row in rows

@@ -18,6 +18,7 @@ from napari_activeft.results.pool import (
     InitResult,
 )
 from napari_activeft.results.prediction import PredictResult
+from napari_activeft.results.pretraining import PretrainResult
 from napari_activeft.results.review import AcceptResult, ApproveResult, RejectResult
 from napari_activeft.results.rounds import ImportResult, NextResult, SelectResult, SubmitResult
 from napari_activeft.results.simulation import SimulateResult
@@ -42,6 +43,7 @@ __all__ = [
     "JobsResult",
     "NextResult",
     "PredictResult",
+    "PretrainResult",
     "RejectResult",
     "SelectResult",
     "SimulateResult",

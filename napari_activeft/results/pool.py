@@ -97,6 +97,8 @@ class EmbedResult:
         Which selective scan computed; None where none did.
     out
         The file the vectors were also written to.
+    why
+        Why this encoder was taken, where the program chose it; else empty.
     """
 
     encoder: str
@@ -113,3 +115,4 @@ class EmbedResult:
     scan: str | None
     out: Path | None
     problems: list[Problem]
+    why: str

@@ -22,6 +22,7 @@ from napari_activeft.settings.outcome import (
 )
 from napari_activeft.settings.pool import AddAllSettings, AddSettings, EmbedSettings, InitSettings
 from napari_activeft.settings.prediction import PredictSettings
+from napari_activeft.settings.pretraining import PretrainSettings
 from napari_activeft.settings.review import AcceptSettings, ApproveSettings, RejectSettings
 from napari_activeft.settings.simulation import SimulateSettings
 
@@ -42,6 +43,7 @@ __all__ = [
     "InitSettings",
     "NextSettings",
     "PredictSettings",
+    "PretrainSettings",
     "RejectSettings",
     "SelectSettings",
     "Settings",

@@ -87,7 +87,9 @@ class EmbedSettings(Settings):
     Attributes
     ----------
     encoder
-        pixels_pca, hog, or the name of a network.
+        pixels_pca, hog, the name of a network or of an encoder that was pre-trained in the project,
+        or auto: the official vmamba_small_s2l15 if its weights are here, else what did best of all
+        that needs no download.
     weights
         File with the network's weights; the user's own cache by default.
     random_weights
@@ -112,7 +114,7 @@ class EmbedSettings(Settings):
         Divide the vectors in ``out`` by their lengths.
     """
 
-    encoder: Name = "pixels_pca"
+    encoder: Name = "auto"
     weights: Path | None = None
     random_weights: bool = False
     size: int | None = Field(default=None, ge=32, le=2048)

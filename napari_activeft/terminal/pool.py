@@ -60,6 +60,8 @@ def _(result: ClassesResult) -> None:
 
 @show.register
 def _(result: EmbedResult) -> None:
+    if result.why:
+        out.print(escape(result.why))
     trained = ", random weights: they say little about what is in a slice"
     out.print(
         f"{counted(result.embedded, 'slice')} of {result.pool_slices} embedded by "

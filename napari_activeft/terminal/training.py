@@ -1,4 +1,4 @@
-"""What `train` prints, meanwhile and at the end."""
+"""What `train` and `pretrain` print, meanwhile and at the end."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from contextlib import contextmanager
 
 from rich.markup import escape
 
+from napari_activeft.results.pretraining import PretrainResult
 from napari_activeft.results.training import TrainResult
-from napari_activeft.screen import err, out
+from napari_activeft.screen import err, list_problems, out
 from napari_activeft.terminal.showing import show
 from napari_activeft.training.progress import Progress, Watcher
 from napari_activeft.wording import counted
@@ -34,6 +35,28 @@ def _(result: TrainResult) -> None:
     out.print("next: `napari-activeft predict` proposes masks for the rest")
 
 
+@show.register
+def _(result: PretrainResult) -> None:
+    out.print(
+        f"{escape(result.name)}: {escape(result.network)} learnt ({result.objective}) from "
+        f"{counted(result.slices, 'slice')} of {counted(result.cases, 'case')} in "
+        f"{counted(result.steps, 'step')}, {result.seconds:.0f} s"
+    )
+    before, after = result.before, result.after
+    if before.retrieval is not None and after.retrieval is not None:
+        out.print(
+            f"  the nearest slice of another case lies at the same place for {after.retrieval:.0%} "
+            f"of the slices (before {before.retrieval:.0%}, by chance {after.chance:.0%})"
+        )
+    out.print(
+        f"  vectors spread in {after.effective_rank:.0f} directions "
+        f"(before {before.effective_rank:.0f})"
+    )
+    out.print(f"  report: {escape(str(result.page))}")
+    list_problems(list(result.problems), "volume")
+    out.print(f"next: `napari-activeft embed --encoder {escape(result.name)}`")
+
+
 class _Printed(Watcher):
     """Prints the log to standard error, for pipes and files."""
 
@@ -49,7 +72,7 @@ class _Printed(Watcher):
 
 
 @contextmanager
-def training_progress() -> Iterator[Watcher]:
+def training_progress(what: str = "training") -> Iterator[Watcher]:
     """Show a bar with loss, Dice and the time left, while a terminal is there to see it."""
     if not sys.stderr.isatty():
         yield _Printed()
@@ -57,9 +80,9 @@ def training_progress() -> Iterator[Watcher]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn())
     with Bar(*columns, TextColumn("{task.fields[state]}"), console=err, transient=True) as bar:
-        task = bar.add_task("training", total=None, state="")
+        task = bar.add_task(what, total=None, state="")
 
         class Shown(_Printed):
             def course(self, progress: Progress) -> None:

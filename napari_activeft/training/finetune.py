@@ -8,10 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_activeft.errors import Cancelled, UserError
+from napari_activeft.interrupts import held_back_interrupt
 from napari_activeft.training.batches import Batches
 from napari_activeft.training.launching import launch
 from napari_activeft.training.learning import Learning
@@ -237,7 +235,7 @@ class _Run:
         def seconds() -> float:
             return course.seconds + now() - began
 
-        with _held_back_interrupt() as wants_stop:
+        with held_back_interrupt() as wants_stop:
             try:
                 if self._is_due(course) and "val_dice" not in course.rows[-1]:
                     self._measure(loop, course.rows[-1])  # it was stopped in the middle of that
@@ -368,27 +366,3 @@ class _Run:
         from napari_activeft.models.checkpoint_files import weight_hash
 
         return dataclasses.replace(saved, weight_hash=weight_hash(saved.weights()))
-
-
-@contextmanager
-def _held_back_interrupt() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C wait until a step is over; a second one stops at once.
-
-    Python hands Ctrl-C to the main thread alone, so elsewhere there is nothing to hold back.
-    """
-    asked: list[bool] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def note(*_: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(True)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: bool(asked)
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)

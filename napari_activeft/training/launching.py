@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from napari_activeft.devices import pick_device, pick_precision, use_threads
 from napari_activeft.errors import UserError
@@ -16,12 +16,39 @@ if TYPE_CHECKING:
     import torch
     from lightning_fabric import Fabric
 
-    from napari_activeft.settings import TrainSettings
 
 _FABRIC_NAMES = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
 
-def launch(settings: TrainSettings) -> Fabric:
+class Computing(Protocol):
+    """What the settings of any run say of where it computes; see `TrainSettings`."""
+
+    @property
+    def device(self) -> str:
+        """Its kind: auto, cpu, cuda or mps."""
+
+    @property
+    def devices(self) -> int:
+        """How many of them on each computer."""
+
+    @property
+    def nodes(self) -> int:
+        """How many computers."""
+
+    @property
+    def strategy(self) -> str:
+        """The name of lightning's strategy."""
+
+    @property
+    def precision(self) -> str:
+        """The number type: auto, float32, bfloat16 or float16."""
+
+    @property
+    def threads(self) -> int:
+        """Of the CPU; 0 leaves it to torch."""
+
+
+def launch(settings: Computing) -> Fabric:
     """Return fabric, launched: this process is then one of all that share the run.
 
     Raises
@@ -70,7 +97,7 @@ def _silence() -> Iterator[None]:
             logger.setLevel(before)
 
 
-def number_type(settings: TrainSettings, device: torch.device) -> str:
+def number_type(settings: Computing, device: torch.device) -> str:
     """Return float32, bfloat16 or float16.
 
     Raises

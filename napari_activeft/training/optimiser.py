@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from napari_activeft.settings import TrainSettings
+    from napari_activeft.settings import PretrainSettings, TrainSettings
 
 # Of the selective scan: they set time scales, and decay would pull these to one value.
 _NO_DECAY = ("A_logs", "Ds", "dt_projs_bias", "dt_projs_weight")
 
 
 def make_optimiser(
-    network: nn.Module, settings: TrainSettings, *, fused: bool
+    network: nn.Module, settings: TrainSettings | PretrainSettings, *, fused: bool
 ) -> torch.optim.Optimizer:
     """Return AdamW over what learns; norms, biases and time scales of the scan do not decay.
 
@@ -42,7 +42,7 @@ def make_optimiser(
     )
 
 
-def learning_rate(step: int, settings: TrainSettings) -> float:
+def learning_rate(step: int, settings: TrainSettings | PretrainSettings) -> float:
     """Return the learning rate of a step, which counts from 0: a rise, then a cosine."""
     rising = math.ceil(settings.warm_up * settings.steps)
     if step < rising:

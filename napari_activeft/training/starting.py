@@ -21,11 +21,20 @@ if TYPE_CHECKING:
     from napari_activeft.settings import TrainSettings
 
 RunFolder = Callable[[int], Path]
+EncoderFile = Callable[[str], Path]
 _RANDOM = "starts from random weights"
 
 
+def kept_file(named: str) -> Path:
+    """Return a file of weights by its path, or that of the user's cache by the encoder's name."""
+    return Path(named) if Path(named).is_file() else weights_path(named)
+
+
 def starter(
-    settings: TrainSettings, spec: NetworkSpec, run_folder: RunFolder
+    settings: TrainSettings,
+    spec: NetworkSpec,
+    run_folder: RunFolder,
+    encoder_file: EncoderFile = kept_file,
 ) -> Callable[[Segmenter], str]:
     """Return what puts the first weights into a fresh network and says so.
 
@@ -33,6 +42,8 @@ def starter(
     ----------
     run_folder
         Gives the folder of a run of this project.
+    encoder_file
+        Gives the file of an encoder's weights by its name or path.
 
     Returns
     -------
@@ -45,13 +56,18 @@ def starter(
         return lambda network: _from_run(network, spec, number, run_folder(number))
     if asked.startswith(ENCODER):
         named = asked.removeprefix(ENCODER)
-        return lambda network: _from_encoder(network, named)
+        return lambda network: _from_encoder(network, named, encoder_file(named))
     if asked == AUTO:
         return lambda network: _from_what_is_kept(network) or _warned(settings)
     return lambda _: _warned(settings)
 
 
-def see_start(settings: TrainSettings, spec: NetworkSpec, run_folder: RunFolder) -> None:
+def see_start(
+    settings: TrainSettings,
+    spec: NetworkSpec,
+    run_folder: RunFolder,
+    encoder_file: EncoderFile = kept_file,
+) -> None:
     """See that the weights to start from are there, before anything is begun.
 
     Raises
@@ -65,11 +81,7 @@ def see_start(settings: TrainSettings, spec: NetworkSpec, run_folder: RunFolder)
         number = int(settings.start.removeprefix(RUN))
         _see_run(spec, number, run_folder(number))
     elif settings.start.startswith(ENCODER):
-        _encoder_file(settings.start.removeprefix(ENCODER))
-
-
-def _encoder_file(named: str) -> Path:
-    return Path(named) if Path(named).is_file() else weights_path(named)
+        encoder_file(settings.start.removeprefix(ENCODER))
 
 
 def _warned(settings: TrainSettings) -> str:
@@ -82,8 +94,7 @@ def _warned(settings: TrainSettings) -> str:
     return _RANDOM
 
 
-def _from_encoder(network: Segmenter, named: str) -> str:
-    path = _encoder_file(named)
+def _from_encoder(network: Segmenter, named: str, path: Path) -> str:
     if isinstance(network, PlainUNet):
         raise UserError(
             f"the encoder weights {named} were given to a U-Net of MONAI, which has another "

@@ -235,7 +235,7 @@ class SelectPanel(QWidget):
     def embed(self) -> None:
         """Start computing the vectors."""
         encoder = self.encoder.currentText()
-        device = {} if encoder in ENCODERS[:2] else {"device": self.device.currentText()}
+        device = {} if encoder in ENCODERS[:3] else {"device": self.device.currentText()}
         self._start("embed", lambda: built(EmbedSettings, encoder=encoder, **device))
 
     def select(self) -> None:
