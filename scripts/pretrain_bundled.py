@@ -29,7 +29,8 @@ NAME = "vmamba_micro_medical"
 PLANS, CASES, PHASES = 40, 8, 2
 SEED = 20261121
 FIRST = ("--view", "64", "--set", "size=96", "--steps", "6000")
-SECOND = ("--view", "96", "--set", "size=128", "--steps", "2500", "--lr", "5e-4")
+SECOND = ("--view", "96", "--set", "size=128", "--steps", "2500", "--lr", "5e-4",
+          "--set", "smallest=0.15")  # fmt: skip
 BOTH = (
     "--encoder", "vmamba_micro", "--objective", "masked", "--batch", "32",
     "--set", "inverted=0.3", "--set", "masked=0.3", "--set", "check_every=250",

@@ -121,7 +121,7 @@ def walk(session: Session) -> None:
     dock.go_to(dock.pool)
     session.picture("pool")
     dock.go_to(dock.select)
-    dock.select.embed()
+    dock.select.embedding.embed()
     session.job()
     dock.select.budget.setText("12")
     dock.select.select()

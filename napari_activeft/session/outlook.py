@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_activeft.annotation_db import BY_HAND, QueryRecord, SliceRow
+from napari_activeft.encoder_sources import own_encoders
 from napari_activeft.errors import UserError
 from napari_activeft.pool_map import PoolMap, read_map
 from napari_activeft.project import Project
@@ -52,6 +53,8 @@ class Outlook:
         The newest round that was selected, and what was measured of it; None and empty without.
     runs
         Numbers of the runs that are done, the newest first.
+    own_encoders
+        Names of the encoders that were pre-trained here, the oldest first.
     """
 
     pool: Sequence[SliceRow] = field(repr=False)
@@ -64,6 +67,7 @@ class Outlook:
     round_number: int | None
     figures: dict[str, Any]
     runs: tuple[int, ...]
+    own_encoders: tuple[str, ...] = ()
 
     @property
     def free(self) -> int:
@@ -102,6 +106,9 @@ def outlook(project: Project) -> Outlook:
         round_number=newest,
         figures=chosen[-1].report if chosen else {},
         runs=tuple(run.run_id for run in reversed(store.runs()) if run.state == "done"),
+        own_encoders=tuple(
+            one.name for one in own_encoders(project.folder) if one.weights.is_file()
+        ),
     )
 
 

@@ -36,6 +36,8 @@ class PretrainSettings(Settings):
         Share of the picture that is hidden; masked only.
     prototypes
         Among which slices are told apart; distill only.
+    smallest
+        Share of the picture that a large view shows at least.
     companions
         Whether neighbouring slices, and the same place of other volumes of the case, count as the
         same; distill only.
@@ -82,6 +84,7 @@ class PretrainSettings(Settings):
     locals: int = Field(default=4, ge=0, le=16)
     masked: float = Field(default=0.6, gt=0.0, lt=1.0)
     prototypes: int = Field(default=1024, ge=2, le=65536)
+    smallest: float = Field(default=0.35, gt=0.0, le=1.0)
     companions: bool = True
     turns: Literal["none", "flips"] = "flips"
     inverted: Share = 0.0

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from napari_activeft.settings import PretrainSettings
     from napari_activeft.training.averaging import RunningMean
 
-GLOBAL_AREA: Final = (0.35, 1.0)
 LOCAL_AREA: Final = (0.08, 0.35)
 _STUDENT_TEMPERATURE: Final = 0.1
 _TEACHER_TEMPERATURES: Final = (0.04, 0.07)
@@ -133,7 +132,7 @@ class Distillation(Objective):
     ) -> Tensor:
         """Return the mean cross entropy of all pairs of different views."""
         settings = self._settings
-        large, small = (bounds(settings, area) for area in (GLOBAL_AREA, LOCAL_AREA))
+        large, small = _large(settings), bounds(settings, LOCAL_AREA)
         side = settings.view
         both = torch.cat([views(pictures, side, large, draw), views(companions, side, large, draw)])
         parts = [views(pictures, side // 2, small, draw) for _ in range(settings.locals)]
@@ -188,7 +187,7 @@ class MaskedModelling(Objective):
         """Return the sum of three mean squared errors, each over the variance of its target."""
         del teacher, share
         settings = self._settings
-        far = bounds(settings, GLOBAL_AREA)
+        far = _large(settings)
         theta = turns(len(pictures), far, draw)
         plain = crops(pictures, settings.view, theta)
         beside = crops(companions, settings.view, theta)
@@ -241,6 +240,10 @@ OBJECTIVES: Final[dict[str, type[Objective]]] = {
 def bounds(settings: PretrainSettings, area: tuple[float, float]) -> Bounds:
     """Return how far views of a run may differ."""
     return Bounds(area=area, mirrored=settings.turns != "none", inverted=settings.inverted)
+
+
+def _large(settings: PretrainSettings) -> Bounds:
+    return bounds(settings, (settings.smallest, 1.0))
 
 
 def _brightness(x: Tensor) -> Tensor:

@@ -36,9 +36,9 @@ class Bounds:
         Largest change of contrast (as a share) and of brightness.
     noise
         Largest deviation of the noise.
-    blurred, inverted, grey
-        Share of views that are blurred, of views with dark and bright exchanged, and of views in
-        colour that lose it.
+    blurred, coarse, inverted, grey
+        Share of views that are blurred, that are of half the resolution or less, that have dark and
+        bright exchanged, and of views in colour that lose it.
     """
 
     area: tuple[float, float]
@@ -50,6 +50,7 @@ class Bounds:
     light: float = 0.15
     noise: float = 0.06
     blurred: float = 0.3
+    coarse: float = 0.25
     inverted: float = 0.0
     grey: float = 0.2
 
@@ -123,8 +124,16 @@ def lit(x: Tensor, bounds: Bounds, draw: torch.Generator) -> Tensor:
     x = (x - mean) * (1 + each(-bounds.contrast, bounds.contrast)) + mean
     x = x + each(-bounds.light, bounds.light)
     x = torch.where(some(bounds.blurred), _blurred(x), x)
+    x = torch.where(some(bounds.coarse), _coarse(x, draw), x)
     noise = torch.randn(x.shape, generator=draw).to(x.device)
     return (x + noise * each(0, bounds.noise) * some(0.5)).clamp(0, 1)
+
+
+def _coarse(x: Tensor, draw: torch.Generator) -> Tensor:
+    """Bring pictures to a half to a quarter of their resolution and back, all alike."""
+    share = float(_uniform(draw, 0.25, 0.5, 1))
+    small = F.interpolate(x, scale_factor=share, mode="bilinear", antialias=True)
+    return F.interpolate(small, size=x.shape[2:], mode="bilinear")
 
 
 def _blurred(x: Tensor) -> Tensor:

@@ -11,10 +11,9 @@ from qtpy.QtGui import QIcon, QPixmap
 from qtpy.QtWidgets import QLabel, QLineEdit, QWidget
 
 from napari_activeft.extras import missing_compute
-from napari_activeft.model_names import ENCODERS
 from napari_activeft.selection.registry import SELECTORS
 from napari_activeft.session.outlook import Outlook, coverage_in_words, outlook
-from napari_activeft.settings import ActiveFTSettings, Budget, EmbedSettings, SelectSettings
+from napari_activeft.settings import ActiveFTSettings, Budget, SelectSettings
 from napari_activeft.thumbnails import SIDE
 from napari_activeft.widgets import notices
 from napari_activeft.widgets.background import EXPECTED
@@ -29,13 +28,13 @@ from napari_activeft.widgets.controls import (
     row,
     sentence,
 )
+from napari_activeft.widgets.embed_box import EmbedBox
 from napari_activeft.widgets.forms import SettingsForm, built
 from napari_activeft.widgets.map_view import COLOURS, NAMES, MapView
 from napari_activeft.widgets.pictures import Pictures
 from napari_activeft.widgets.session_state import SessionState
 from napari_activeft.wording import counted
 
-_DEVICES = ("auto", "cpu", "cuda", "mps")
 _LEFT_OUT = "left out by hand on the map"
 
 
@@ -49,10 +48,11 @@ class SelectPanel(QWidget):
         self._under_pointer: tuple[int, int] | None = None
         self.missing = Notice()
         self.map = MapView()
+        self.embedding = EmbedBox(state, self._show)
         column(
             self.missing,
             heading("1. Give every slice a vector"),
-            *self._embed_controls(),
+            self.embedding,
             heading("2. Choose the slices to label"),
             *self._select_controls(),
             self._advanced(),
@@ -68,22 +68,6 @@ class SelectPanel(QWidget):
         self._show()
 
     # The controls
-
-    def _embed_controls(self) -> list[Any]:
-        self.encoder = choice(
-            "pixels_pca and hog need no weights; vmamba networks need theirs, see the command "
-            "`napari-activeft weights`",
-            [(name, name, "") for name in ENCODERS],
-        )
-        self.device = choice(
-            "Where networks compute; auto takes a GPU if there is one",
-            [(name, name, "") for name in _DEVICES],
-        )
-        self.embed_button = button(
-            "Embed", "Compute the vectors, in the background; those there are kept", self.embed
-        )
-        self.embedded = sentence()
-        return [row(self.encoder, self.device, self.embed_button), self.embedded]
 
     def _select_controls(self) -> list[Any]:
         self.budget = QLineEdit(str(self._state.preferences.get("budget", "5%")))
@@ -167,7 +151,6 @@ class SelectPanel(QWidget):
         self.setEnabled(self._state.project is not None)
         lacking = missing_compute()
         needs = SELECTORS[self.selector.currentText()].needs_vectors
-        self.embed_button.setEnabled(not lacking)
         self.select_button.setEnabled(not lacking or not needs)
         self.missing.say(
             f"Embedding and most selectors cannot run here, as {lacking}. Labelling what is queued "
@@ -177,6 +160,7 @@ class SelectPanel(QWidget):
         )
         if self._state.project is None:
             self._outlook = None
+            self.embedding.show_outlook(None)
             self.map.show_points(np.empty((0, 2), np.float32), np.empty(0, np.uint8))
             self.coverage.setText("")
             return
@@ -187,13 +171,7 @@ class SelectPanel(QWidget):
         self._show_budget()
         self._show_selector()
         self.coverage.setText(coverage_in_words(found))
-        embedded = ", ".join(found.embedded)
-        missing = found.layout.missing if found.layout is not None else len(found.pool)
-        self.embedded.setText(
-            f"Embedded by {embedded}." + (f" {missing} slices lack a vector." if missing else "")
-            if embedded
-            else f"{counted(len(found.pool), 'slice')} in the pool, none embedded yet."
-        )
+        self.embedding.show_outlook(found)
         self._fill_runs(found.runs)
         points: NDArray[np.float32] = (
             np.full((len(found.pool), 2), np.nan, np.float32)
@@ -231,12 +209,6 @@ class SelectPanel(QWidget):
         return self._outlook is not None and bool(self._outlook.embedded)
 
     # What is done
-
-    def embed(self) -> None:
-        """Start computing the vectors."""
-        encoder = self.encoder.currentText()
-        device = {} if encoder in ENCODERS[:3] else {"device": self.device.currentText()}
-        self._start("embed", lambda: built(EmbedSettings, encoder=encoder, **device))
 
     def select(self) -> None:
         """Start choosing the next round."""

@@ -26,6 +26,7 @@ PATIENCE = 2.0
 _LOOK_ANYWAY = 25  # ticks: leases end by themselves
 COMPUTES = {
     "embed": "embedding",
+    "pretrain": "pre-training",
     "train": "training",
     "predict": "predicting",
     "select": "this selector",

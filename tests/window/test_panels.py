@@ -258,3 +258,15 @@ def test_the_example_opens_the_sample_project(make_napari_viewer, tmp_path, monk
     runpy.run_path(str(example), run_name="__main__")
 
     assert found == [10]
+
+
+def test_an_encoder_is_adapted_and_then_offered(annotator):
+    box = annotator.dock.select.embedding
+    for name, value in (("encoder", "vmamba_nano"), ("minutes", "0.02"), ("device", "cpu")):
+        box.form.control(name).value = value
+    box.adapt_button.click()
+    assert annotator.job() == "done"
+    annotator.wait(lambda: box.encoder.currentText() == "own-1", 20)
+    box.button.click()
+    assert annotator.job() == "done"
+    annotator.wait(lambda: box.told.text().startswith("Embedded by own-1"), 20)

@@ -29,7 +29,7 @@ def test_a_project_goes_from_images_to_accepted_predictions_and_an_export(someon
     assert dock.pool.counts.text() == "4 volumes of 4 cases, 24 slices"
 
     dock.go_to(dock.select)
-    dock.select.embed_button.click()
+    dock.select.embedding.button.click()
     assert someone.job() == "done"
     dock.select.budget.setText("4")
     assert "4 slices of 24" in dock.select.in_words.text()

@@ -41,7 +41,7 @@ def test_what_is_missing_is_named_with_the_command_that_brings_it(bare, annotato
     for notice in (dock.select.missing, dock.train.missing):
         assert "pip install 'napari-activeft[compute]'" in notice.label.text()
         assert "torch" in notice.label.text()
-    assert not dock.select.embed_button.isEnabled()
+    assert not dock.select.embedding.button.isEnabled()
     assert not dock.train.train_button.isEnabled()
     dock.train.train()
     annotator.wait(lambda: said)
