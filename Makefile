@@ -1,11 +1,12 @@
 # Every target does its own set-up; a fresh machine needs Python (3.11 or newer) and make.
 #   make demo    the main job on images that the repository carries
 #   make test    lint, types, all tests
-#   make gui     the annotation session in napari, on a sample project; needs a desktop
+#   make gui     the annotation session in napari, on a sample project or PROJECT=folder; needs a desktop
 #   make screenshots   docs/images/session_*.png anew, from a real session (under Xvfb)
 #   make bench   the benchmarks in their short forms, some minutes; docs/benchmarks.md names the long ones
 
 BIN := .venv/bin
+PROJECT ?= demo/session
 INPUTS := pyproject.toml constraints.txt scripts/setup.sh tests/nnunet-check-requirements.txt
 
 .PHONY: demo gui screenshots test lint types tests bench clean
@@ -14,7 +15,7 @@ demo: .venv/.ready-demo
 	$(BIN)/python examples/demo.py demo
 
 gui: .venv/.ready-gui
-	$(BIN)/python examples/gui.py demo/session
+	$(BIN)/python examples/gui.py "$(PROJECT)"
 
 screenshots: .venv/.ready-test
 	QT_API=pyqt6 xvfb-run -a -s "-screen 0 1600x1000x24" $(BIN)/python scripts/screenshots.py docs/images

@@ -25,6 +25,8 @@ import napari_activeft
 
 IMAGES = Path(napari_activeft.__file__).parent / "sample_data" / "hippocampus"
 STEPS = 400
+SPENT: dict[str, float] = {}
+"""Seconds by verb."""
 
 
 def run(*arguments: str | Path | int, quietly: bool = False) -> str:
@@ -33,10 +35,12 @@ def run(*arguments: str | Path | int, quietly: bool = False) -> str:
     if not quietly:
         print(f"\n$ napari-activeft {shlex.join(words)}", flush=True)
     command = [sys.executable, "-m", "napari_activeft", *words]
+    began = time.monotonic()
     speaking_utf8 = {**os.environ, "PYTHONIOENCODING": "utf-8"}
     done = subprocess.run(
         command, stdout=subprocess.PIPE, encoding="utf-8", env=speaking_utf8, check=False
     )
+    SPENT[words[0]] = SPENT.get(words[0], 0.0) + time.monotonic() - began
     if not quietly:
         sys.stdout.reconfigure(errors="replace")
         print(done.stdout, end="", flush=True)
@@ -116,6 +120,10 @@ def main() -> None:
     print(f"\ndone in {time.monotonic() - started:.0f} s; label maps: {project}/exports/nifti")
     print(f"5 % of the slices labelled: {first}")
     print(f"10 %, the second half by uncertainty: {second}")
+    print("seconds: " + ", ".join(f"{name} {spent:.0f}" for name, spent in SPENT.items()))
+    report = project / "reports" / "evaluation-run-002" / "index.html"
+    print(f"\nreport, to be opened in a browser: {report}")
+    print(f"the viewer on this project: make gui PROJECT={shlex.quote(str(project))}")
 
 
 if __name__ == "__main__":

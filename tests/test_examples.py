@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -66,11 +67,22 @@ def test_demo_exports_exactly_the_label_maps_of_the_chosen_slices(demo):
 def test_demo_ends_with_what_both_rounds_came_to_on_patients_never_seen(demo):
     folder, told = demo
 
-    for line, number in zip(told.splitlines()[-2:], (1, 2), strict=True):
+    measured = [line for line in told.splitlines() if "test patients; report: " in line]
+    for line, number in zip(measured, (1, 2), strict=True):
         assert re.search(r"Dice 0\.\d+ \(95 % interval .* on \d+ test patients; report: ", line)
         page = folder / "demo" / "project" / "reports" / f"evaluation-run-00{number}" / "index.html"
         assert line.endswith(str(page))
         assert page.is_file()
+
+
+@pytest.mark.slow
+def test_demo_ends_with_how_to_look_at_what_it_made(demo):
+    folder, told = demo
+    project = folder / "demo" / "project"
+
+    report, viewer = told.splitlines()[-2:]
+    assert Path(report.partition(": ")[2]).is_file()
+    assert viewer.endswith(f"make gui PROJECT={shlex.quote(str(project))}")
 
 
 def test_demo_replaces_what_it_made_and_nothing_else(tmp_path):
