@@ -1,6 +1,7 @@
 # Every target does its own set-up; a fresh machine needs Python (3.11 or newer) and make.
 #   make demo    the main job on images that the repository carries
 #   make test    lint, types, all tests
+#   make docs    the documentation as web pages, into build/site; warnings are errors
 #   make gui     the annotation session in napari, on a sample project or PROJECT=folder; needs a desktop
 #   make screenshots   docs/images/session_*.png anew, from a real session (under Xvfb)
 #   make bench   the benchmarks in their short forms, some minutes; docs/benchmarks.md names the long ones
@@ -9,7 +10,7 @@ BIN := .venv/bin
 PROJECT ?= demo/session
 INPUTS := pyproject.toml constraints.txt scripts/setup.sh tests/nnunet-check-requirements.txt
 
-.PHONY: demo gui screenshots test lint types tests bench clean
+.PHONY: demo docs gui screenshots test lint types tests bench clean
 
 demo: .venv/.ready-demo
 	$(BIN)/python examples/demo.py demo
@@ -19,6 +20,9 @@ gui: .venv/.ready-gui
 
 screenshots: .venv/.ready-test
 	QT_API=pyqt6 xvfb-run -a -s "-screen 0 1600x1000x24" $(BIN)/python scripts/screenshots.py docs/images
+
+docs: .venv/.ready-docs
+	$(BIN)/mkdocs build --strict
 
 test: lint types tests
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make .venv and install what a target of the Makefile needs. Usage: scripts/setup.sh demo|gui|test|bench
+# Make .venv and install what a target of the Makefile needs. Usage: scripts/setup.sh demo|docs|gui|test|bench
 set -eu
 cd "$(dirname "$0")/.."
 what=$1
@@ -81,6 +81,10 @@ case $what in
     gui)
         say "installing the program with napari, and with what it computes with"
         $pip -e '.[all]'
+        ;;
+    docs)
+        say "installing the program with what makes its documentation"
+        $pip -e '.[docs]'
         ;;
     bench)
         say "installing the program with what the benchmarks compare it with"

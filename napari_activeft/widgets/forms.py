@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import math
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, Literal, get_args, get_origin
@@ -19,6 +17,7 @@ from qtpy.QtWidgets import QWidget
 
 from napari_activeft.errors import UserError
 from napari_activeft.settings import Settings
+from napari_activeft.settings.told import help_of
 
 _LARGEST: Final = 2**31 - 1
 
@@ -104,23 +103,6 @@ def built(settings: type[Settings], **values: Any) -> Any:  # noqa: ANN401 - an 
         name = ".".join(str(part) for part in fault["loc"])
         said = fault["msg"].removeprefix("Value error, ")
         raise UserError(f"{_title(name)}: {said}" if name else said) from refusal
-
-
-def help_of(settings: type[Settings]) -> dict[str, str]:
-    """Return what the docstring of a settings class says of each field."""
-    told: dict[str, str] = {}
-    for base in reversed(settings.__mro__):
-        told |= _told_by(base)
-    return told
-
-
-def _told_by(settings: type) -> dict[str, str]:
-    text = inspect.cleandoc(settings.__doc__ or "").partition("Attributes\n----------\n")[2]
-    told: dict[str, str] = {}
-    for match in re.finditer(r"^(\w[\w, ]*)\n((?:[ ]+.*\n?|\n)+)", text + "\n", re.MULTILINE):
-        words = " ".join(match[2].split())
-        told |= dict.fromkeys(match[1].split(", "), words)
-    return told
 
 
 def _title(name: str) -> str:
