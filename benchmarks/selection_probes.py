@@ -40,13 +40,20 @@ def contents(pool: FeatureSet, table: Path) -> NDArray[np.int64]:
     """Return the classes of each hippocampus slice as bits, (n,), from the shared label maps."""
     with table.open(newline="") as file:
         lines = {line["key"]: line for line in csv.DictReader(file)}
-    found = []
+    shares = []
     for key in pool.keys:
         line = lines[key]
         path = DATA / "msd_hippocampus" / "labels" / f"{line['volume']}.nii.gz"
-        classes = np.unique(_label_map(path)[:, :, int(line["position"])])
-        found.append(sum(1 << int(value) for value in classes if value))
-    return np.array(found)
+        mask = _label_map(path)[:, :, int(line["position"])]
+        shares.append([float((mask == value).mean()) for value in (1, 2)])
+    return contents_of(np.array(shares))
+
+
+def contents_of(shares: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the classes of each slice as bits, (n,), from the share of each, (n, classes)."""
+    bits = 1 << np.arange(1, shares.shape[1] + 1)
+    found: NDArray[np.int64] = ((shares > 0) * bits).sum(axis=1)
+    return found
 
 
 def thirds(pool: FeatureSet) -> NDArray[np.int64]:
