@@ -1,5 +1,6 @@
 """Every example runs, and does what it says."""
 
+import json
 import os
 import re
 import shlex
@@ -73,6 +74,21 @@ def test_demo_ends_with_what_both_rounds_came_to_on_patients_never_seen(demo):
         page = folder / "demo" / "project" / "reports" / f"evaluation-run-00{number}" / "index.html"
         assert line.endswith(str(page))
         assert page.is_file()
+
+
+def test_the_notebook_runs_from_its_first_cell_to_its_last(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    told = json.loads((EXAMPLES / "which_slices.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in told["cells"] if cell["cell_type"] == "code"]
+    script = tmp_path / "notebook.py"
+    script.write_text("\n".join([*cells, "print(sheet.size)"]), encoding="utf-8")
+
+    printed = run(script)
+
+    assert all(cell["outputs"] == [] for cell in told["cells"] if cell["cell_type"] == "code")
+    assert re.search(r"round 1: \d+ slices from \d+ volumes", printed)
+    assert float(re.search(r"W1 of random: (0\.\d+)", printed)[1]) < 1
+    assert "(512, " in printed
 
 
 @pytest.mark.slow
