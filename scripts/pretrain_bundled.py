@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import nibabel
 import numpy as np
+from napari_activeft.models.checkpoints import feature_hash, load_checkpoint, save_safetensors
 from PIL import Image
 from synthetic_anatomy import make_plan, volumes
 
@@ -84,11 +84,13 @@ def learn(project: Path, name: str, *how: str) -> Path:
 
 
 def install(folder: Path) -> None:
-    """Copy weights and record into the package."""
+    """Put weights, in half precision to spare room, and record into the package."""
     PACKAGE.mkdir(exist_ok=True)
-    shutil.copy(folder / "weights.safetensors", PACKAGE)
+    weights = load_checkpoint(folder / "weights.safetensors")
+    halves = {name: one.half() for name, one in weights.items() if ".head." not in name}
+    save_safetensors(halves, PACKAGE / "weights.safetensors", {"name": NAME})
     told = json.loads((folder / "encoder.json").read_text())
-    told["name"] = NAME
+    told |= {"name": NAME, "weight_hash": feature_hash({k: v.float() for k, v in halves.items()})}
     (PACKAGE / "encoder.json").write_text(json.dumps(told, indent=1) + "\n")
 
 
