@@ -196,7 +196,7 @@ def known_encoders(project: Path | None = None) -> list[str]:
     from napari_activeft.model_names import ENCODERS
 
     own = [] if project is None else [one.name for one in own_encoders(project)]
-    return [*own, *ENCODERS]
+    return [*own, *(name for name in ENCODERS if name != BUNDLED or bundled_encoder() is not None)]
 
 
 def _held(name: str, project: Path | None) -> OwnEncoder | None:

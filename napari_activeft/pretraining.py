@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from napari_activeft.embedding.quality import Quality
 
 LOCK, PAGE = ".running", "report.html"
+_GIVEN_ANEW = ("threads", "device", "scan")
+"""Of one that goes on by its own settings: these change what computes, not what is learnt."""
+_ITS_OWN = (*_GIVEN_ANEW, "name", "resume")
 
 
 def pretrain_encoder(
@@ -72,12 +75,15 @@ def pretrain_encoder(
     if settings.resume:
         stopped = _stopped(project, settings.name)
         own = PretrainSettings.model_validate(stopped.record["settings"])
-        known = {"resume": True, "name": stopped.name, "threads": settings.threads}
+        known: dict[str, Any] = {"resume": True, "name": stopped.name}
+        for name in _GIVEN_ANEW:
+            if getattr(settings, name) != PretrainSettings.model_fields[name].default:
+                known[name] = getattr(settings, name)
         settings = own.model_copy(update=known)
     else:
         settings = settings.model_copy(update={"name": _free_name(project, settings.name)})
     folder = encoders_folder(project.folder) / str(settings.name)
-    with _sole_process(folder, new=not settings.resume):
+    with _sole_process(folder):
         pictures, problems = _pictures(project, settings, on_progress)
         return _learnt(project, settings, folder, pictures, problems, on_progress)
 
@@ -86,9 +92,18 @@ def encoder_of_job(project: Project, job: JobRecord) -> OwnEncoder | None:
     """Return the encoder that a job of `pretrain` began and did not end; None without one."""
     if job.started_at is None:
         return None
-    begun = [one for one in own_encoders(project.folder) if _can_go_on(one)]
-    mine = [one for one in begun if one.record.get("made_at", "") >= job.started_at.isoformat()]
-    return mine[0] if mine else None
+    for one in own_encoders(project.folder):
+        told = one.record["settings"]
+        alike = all(
+            told.get(name) == value for name, value in job.settings.items() if name not in _ITS_OWN
+        )
+        if (
+            _can_go_on(one)
+            and alike
+            and one.record.get("made_at", "") >= job.started_at.isoformat()
+        ):
+            return one
+    return None
 
 
 def _can_go_on(one: OwnEncoder) -> bool:
@@ -111,8 +126,8 @@ def _free_name(project: Project, asked: str | None) -> str:
     folder, taken = encoders_folder(project.folder), known_encoders(project.folder)
     if asked is None:
         names = (f"own-{number}" for number in itertools.count(1))
-        return next(name for name in names if not (folder / name).exists())
-    if asked in taken or (folder / asked).exists():
+        return next(name for name in names if not (folder / name / RECORD).exists())
+    if asked in taken:
         raise UserError(
             f"an encoder is called {asked} already: choose another --name, or go on with a "
             "stopped one by --resume"
@@ -219,8 +234,12 @@ def _about(
 
 
 def _network(settings: PretrainSettings, channels: int) -> nn.Module:
+    import torch
+
+    from napari_activeft.devices import pick_device
     from napari_activeft.embedding.network import input_channels
     from napari_activeft.models.registry import MODELS, build_model
+    from napari_activeft.models.scan_backends import choose_scan
 
     card = MODELS.get(settings.encoder)
     if card is None or card.kind != "encoder":
@@ -229,15 +248,17 @@ def _network(settings: PretrainSettings, channels: int) -> nn.Module:
             f"{settings.encoder!r} was to be pre-trained, but it is no network that embeds: take "
             f"one of {', '.join(names)}"
         )
+    scan = None if settings.scan == AUTO else settings.scan
     try:
+        choose_scan(scan, pick_device(settings.device), torch.float32)
         return build_model(
             settings.encoder,
             channels=input_channels(channels),
             classes=1,
-            scan=None if settings.scan == AUTO else settings.scan,
+            scan=scan,
             seed=settings.seed,
         )
-    except ValueError as refusal:
+    except (RuntimeError, ValueError) as refusal:
         raise UserError(str(refusal)) from refusal
 
 
@@ -263,15 +284,15 @@ def _started(network: nn.Module, settings: PretrainSettings, project: Path) -> s
 
 
 @contextmanager
-def _sole_process(folder: Path, *, new: bool) -> Iterator[None]:
+def _sole_process(folder: Path) -> Iterator[None]:
     """Keep a second program from working on the same encoder; leave nothing of a vain start."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / LOCK, timeout=0)
     try:
-        folder.mkdir(parents=True, exist_ok=not new)
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except (Timeout, FileExistsError):
+    except Timeout:
         raise UserError(
             f"the encoder in {folder} is being trained by another process just now: wait for it, "
             "or stop it first"

@@ -90,6 +90,8 @@ def install(folder: Path) -> None:
     halves = {name: one.half() for name, one in weights.items() if ".head." not in name}
     save_safetensors(halves, PACKAGE / "weights.safetensors", {"name": NAME})
     told = json.loads((folder / "encoder.json").read_text())
+    told.pop("notes")  # they and the start name a path of this machine
+    told["settings"]["start"] = "the first stage, on smaller pictures"
     told |= {"name": NAME, "weight_hash": feature_hash({k: v.float() for k, v in halves.items()})}
     (PACKAGE / "encoder.json").write_text(json.dumps(told, indent=1) + "\n")
 
@@ -105,10 +107,12 @@ def main() -> None:
     asked = parser.parse_args()
     THREADS = asked.threads
     images, project = asked.folder / "images", asked.folder / "project"
-    if not (project / "project.toml").exists() and not project.exists():
+    if not (asked.folder / "images-are-written").exists():
         write_images(images, asked.data)
+        (asked.folder / "images-are-written").touch()
+    if not project.exists():
         run("init", project)
-        run("add", images, "--case", "folder", "-p", project)
+    run("add", images, "--case", "folder", "-p", project)  # takes what is new
     first = learn(project, "first", *FIRST, "--start", "random")
     weights = first / "weights.safetensors"
     second = learn(project, "second", *SECOND, "--start", f"encoder:{weights}")

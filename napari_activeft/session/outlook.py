@@ -107,7 +107,7 @@ def outlook(project: Project) -> Outlook:
         figures=chosen[-1].report if chosen else {},
         runs=tuple(run.run_id for run in reversed(store.runs()) if run.state == "done"),
         own_encoders=tuple(
-            one.name for one in own_encoders(project.folder) if one.weights.is_file()
+            one.name for one in own_encoders(project.folder) if one.over and one.weights.is_file()
         ),
     )
 

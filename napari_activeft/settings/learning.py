@@ -19,6 +19,13 @@ RANDOM, AUTO = "random", "auto"
 ENCODER, RUN = "encoder:", "run:"
 
 
+def absolute_start(start: str) -> str:
+    """Return where weights come from with an absolute path, where it is a file's."""
+    file = Path(start.removeprefix(ENCODER))
+    named = start.startswith(ENCODER) and file.is_file()
+    return f"{ENCODER}{file.absolute()}" if named else start
+
+
 class TrainSettings(Settings):
     """How a run learns; see `training.finetune`.
 
@@ -214,10 +221,7 @@ class TrainSettings(Settings):
 
     def absolute(self) -> Self:
         """Return the same with absolute paths, also of the file to start from."""
-        file = Path(self.start.removeprefix(ENCODER))
-        if not self.start.startswith(ENCODER) or not file.is_file():
-            return super().absolute()
-        return super().absolute().model_copy(update={"start": f"{ENCODER}{file.absolute()}"})
+        return super().absolute().model_copy(update={"start": absolute_start(self.start)})
 
     @model_validator(mode="after")
     def _processes_that_share(self) -> TrainSettings:

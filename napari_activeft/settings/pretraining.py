@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from napari_activeft.settings.base import Name, Precision, Scan, Settings, Share
-from napari_activeft.settings.learning import AUTO, ENCODER, RANDOM
+from napari_activeft.settings.learning import AUTO, ENCODER, RANDOM, absolute_start
 
 Objective = Literal["distill", "masked"]
 
@@ -20,7 +20,8 @@ class PretrainSettings(Settings):
     encoder
         The network, such as vmamba_micro.
     objective
-        distill (self-distillation of multi-crop views) or masked (masked image modelling).
+        masked (masked prediction of oriented gradients; it also learns on a CPU) or distill
+        (self-distillation of multi-crop views; it needs larger batches and more steps).
     start
         Where its weights come from: random, encoder:NAME, encoder:FILE, or auto: the weights that
         come with the program or are kept for this network, else random.
@@ -40,7 +41,7 @@ class PretrainSettings(Settings):
         Share of the picture that a large view shows at least.
     companions
         Whether neighbouring slices, and the same place of other volumes of the case, count as the
-        same; distill only.
+        same.
     turns
         Whether views may be mirrored: none or flips.
     inverted
@@ -76,7 +77,7 @@ class PretrainSettings(Settings):
     """
 
     encoder: Name = "vmamba_micro"
-    objective: Objective = "distill"
+    objective: Objective = "masked"
     start: Name = AUTO
     name: Name | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)
     size: int = Field(default=128, ge=32, le=1024)
@@ -118,12 +119,17 @@ class PretrainSettings(Settings):
                 f"views of {self.view} pixels were asked of pictures of {self.size}: make size "
                 "larger or view smaller"
             )
-        if self.start not in (RANDOM, AUTO) and not self.start.removeprefix(ENCODER):
+        named = self.start.startswith(ENCODER) and len(self.start) > len(ENCODER)
+        if self.start not in (RANDOM, AUTO) and not named:
             raise ValueError(
                 f"a start of {self.start!r} was given: write auto, random, encoder:NAME or "
                 "encoder:FILE"
             )
         return self
+
+    def absolute(self) -> Self:
+        """Return the same with absolute paths, also of the file to start from."""
+        return super().absolute().model_copy(update={"start": absolute_start(self.start)})
 
     # One process on one device: what `training.launching` asks of every run.
 

@@ -230,7 +230,7 @@ class _Run:
     def _train(self, loop: Loop, on_progress: OnCourse) -> Trained:
         settings, course = self.settings, loop.course
         began, kept, score = now(), now(), None
-        first, safe = course.step, course.step
+        first, safe, whole = course.step, course.step, True
 
         def seconds() -> float:
             return course.seconds + now() - began
@@ -241,7 +241,9 @@ class _Run:
                     self._measure(loop, course.rows[-1])  # it was stopped in the middle of that
                 stopped_early = self._has_had_enough(loop)
                 while course.step < settings.steps and not stopped_early:
+                    whole = False
                     row = loop.step()
+                    whole = True
                     row["seconds"] = round(seconds(), 3)
                     due = self._is_due(course)
                     if due:
@@ -256,7 +258,8 @@ class _Run:
                     if wants_stop():
                         raise Cancelled
             except (Cancelled, KeyboardInterrupt):
-                self._keep(loop, seconds())
+                if whole:  # half a step would not go on to the same weights
+                    self._keep(loop, seconds())
                 raise
             except Diverged as fault:
                 # Weights that gave such a loss are kept only where there are no earlier ones.

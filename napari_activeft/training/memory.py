@@ -32,7 +32,7 @@ def halved_on_shortage(
         If not even one slice fits, or many processes share the work, which cannot halve alone.
     """
     while True:
-        done = _tried(work, course.part)
+        done = tried(work, course.part)
         if done is not None:
             return done
         if course.part == 1 or fabric.world_size > 1:
@@ -49,7 +49,7 @@ def halved_on_shortage(
         )
 
 
-def _tried(work: Callable[[int], T], part: int) -> T | None:
+def tried(work: Callable[[int], T], part: int) -> T | None:
     """Return what the work gives, None where memory does not hold it.
 
     The exception is gone on return, and with it the tensors that its frames hold.

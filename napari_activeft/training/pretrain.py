@@ -31,6 +31,7 @@ from napari_activeft.training.averaging import RunningMean
 from napari_activeft.training.batches import order, torch_seed
 from napari_activeft.training.launching import launch
 from napari_activeft.training.loop import Diverged, now
+from napari_activeft.training.memory import tried
 from napari_activeft.training.objectives import OBJECTIVES, Objective
 from napari_activeft.training.optimiser import learning_rate, make_optimiser
 from napari_activeft.training.pretrain_files import GO_ON, RECORD, WEIGHTS
@@ -51,6 +52,7 @@ _PATIENT: Final = 0.5
 """Share of the steps in which an encoder that tells nothing apart may still learn to: most give all
 slices nearly the same vector for a while, before they find what sets them apart."""
 _COMPANION: Final = 4
+_FEWEST: Final = 4
 _MAY_DIFFER: Final = {"threads", "checkpoint_every", "device", "scan", "resume", "name", "start"}
 
 OnCourse = Callable[[Progress, Quality | None], None]
@@ -112,7 +114,7 @@ def pretrain(
     Parameters
     ----------
     pictures
-        What is learnt from, at least two.
+        What is learnt from, at least four.
     network
         With ``forward_features``; its weights change.
     settings
@@ -134,10 +136,10 @@ def pretrain(
     UserError
         If the run cannot go on, or the encoder collapses; the last sound weights are kept.
     """
-    if len(pictures) < 2:
+    if len(pictures) < _FEWEST:
         raise UserError(
-            f"{len(pictures)} slices were given to learn from, but an encoder needs at least two: "
-            "add volumes to the pool"
+            f"{len(pictures)} slices were given to learn from, but an encoder needs at least "
+            f"{_FEWEST}: add volumes to the pool"
         )
     fabric = launch(settings)
     with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []):
@@ -167,8 +169,9 @@ class _Run:
         rng = np.random.default_rng([settings.seed, _LOOKED_AT])
         count = min(_LOOKED_AT, len(pictures))
         self._looked_at = np.sort(rng.permutation(len(pictures))[:count])
-        self._companions = Companions(pictures)
+        self._companions = Companions(pictures) if settings.companions else None
         self.state = _State(steps=settings.steps)
+        self._between_steps = True
 
     def go(self, start: Callable[[nn.Module], str] | None, on_progress: OnCourse) -> Pretrained:
         """Train from the first step, or from where it stopped, to the end."""
@@ -185,7 +188,7 @@ class _Run:
             self._take()
         elif self.state.before is None:
             self.state.before = self._look(self._network)
-            self._write_record(over=False)
+            self._keep()  # from here on it can be resumed
         self._train(on_progress)
         return self._finished()
 
@@ -231,7 +234,8 @@ class _Run:
                     if wants_stop():
                         raise Cancelled
             except (Cancelled, KeyboardInterrupt):
-                self._keep()
+                if self._between_steps:  # half a step would not go on to the same weights
+                    self._keep()
                 raise
 
     def _set_pace(self, pace: float) -> None:
@@ -244,9 +248,10 @@ class _Run:
     def _step(self) -> dict[str, Any]:
         """Change the weights once."""
         state, settings = self.state, self._settings
+        self._between_steps = False
         rows = self._rows(state.step)
         rng = np.random.default_rng([settings.seed, _COMPANION, state.step])
-        others = self._companions.drawn(rows, rng) if settings.companions else rows
+        others = rows if self._companions is None else self._companions.drawn(rows, rng)
         pictures, companions = (self._taken(which) for which in (rows, others))
         rate = learning_rate(
             state.step, settings.model_copy(update={"steps": max(state.steps, state.step + 1)})
@@ -256,12 +261,8 @@ class _Run:
         seed = torch_seed(settings.seed, state.step, 0)
         torch.manual_seed(seed)
         draw = torch.Generator().manual_seed(seed)
-        with self._fabric.autocast():
-            loss = self._objective.loss(
-                pictures, companions, draw, self._mean, state.step / state.steps
-            )
         self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = self._gradient(pictures, companions, draw)
         norm = nn.utils.clip_grad_norm_(self._objective.parameters(), settings.clip or math.inf)
         if not math.isfinite(loss.item() + norm.item()):
             raise Diverged(
@@ -274,7 +275,29 @@ class _Run:
         state.step += 1
         row = {"step": state.step, "loss": loss.item(), "lr": rate, "norm": norm.item()}
         state.rows.append(row)
+        self._between_steps = True
         return row
+
+    def _gradient(self, pictures: Tensor, companions: Tensor, draw: torch.Generator) -> Tensor:
+        """Compute the loss and its gradient."""
+        state = self.state
+
+        def work(_: int) -> Tensor:
+            with self._fabric.autocast():
+                loss = self._objective.loss(
+                    pictures, companions, draw, self._mean, state.step / state.steps
+                )
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss.detach()
+
+        made = tried(work, len(pictures))
+        if made is None:
+            raise UserError(
+                f"a batch of {len(pictures)} slices with views of {self._settings.view} pixels "
+                f"does not fit into the memory of {self._fabric.device}: take a smaller --batch, "
+                "a smaller --view or a smaller --encoder"
+            )
+        return made
 
     def _rows(self, step: int) -> list[int]:
         """Return which pictures a step sees: all come once before the first comes again."""

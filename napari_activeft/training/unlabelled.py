@@ -64,15 +64,17 @@ class Companions:
         rows_of = {int(stack): np.flatnonzero(stacks == stack) for stack in np.unique(stacks)}
         siblings: dict[str, list[int]] = {}
         for stack, rows in rows_of.items():
+            if np.isnan(places[rows]).any():  # too short for a place
+                continue
             siblings.setdefault(str(cases[rows[0]]), []).append(stack)
         self._of: list[NDArray[np.int64]] = []
         for row in range(len(pictures)):
             own = rows_of[int(stacks[row])]
             reach = max(1.0, _REACH * (at[own].max() - at[own].min() + 1))
             found = [own[np.abs(at[own] - at[row]) <= reach]]
-            for stack in siblings[str(cases[row])]:
-                others = rows_of[stack]
-                if stack != stacks[row] and not np.isnan(places[[row, *others]]).any():
+            for stack in siblings.get(str(cases[row]), ()):
+                if stack != stacks[row] and not np.isnan(places[row]):
+                    others = rows_of[stack]
                     nearest = np.abs(places[others] - places[row]).argmin()
                     found.append(others[nearest : nearest + 1])
             self._of.append(np.concatenate(found))

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from qtpy.QtWidgets import QWidget
 
 from napari_activeft.annotation_db import JobRecord
+from napari_activeft.embedding.encoder import WEIGHTLESS
+from napari_activeft.encoder_sources import BUNDLED, bundled_encoder
 from napari_activeft.extras import missing_compute
 from napari_activeft.model_names import ENCODERS
 from napari_activeft.session.outlook import Outlook
 from napari_activeft.settings import EmbedSettings, PretrainSettings
+from napari_activeft.settings.learning import AUTO
 from napari_activeft.widgets import notices
 from napari_activeft.widgets.background import EXPECTED
 from napari_activeft.widgets.controls import button, choice, column, folded, row, sentence
@@ -19,7 +22,6 @@ from napari_activeft.widgets.session_state import SessionState
 from napari_activeft.wording import counted
 
 _DEVICES = ("auto", "cpu", "cuda", "mps")
-_NEED_NO_DEVICE = ENCODERS[:3]
 _MINUTES = 10.0
 _ADAPTED = ("encoder", "objective", "minutes", "turns", "device")
 
@@ -40,7 +42,7 @@ class EmbedBox(QWidget):
         self.encoder = choice(
             "auto takes what is best of all that is on this computer; pixels_pca and hog need no "
             "weights; vmamba networks need theirs, see the command `napari-activeft weights`",
-            [(name, name, "") for name in ENCODERS],
+            [(name, name, "") for name in _known()],
         )
         self.device = choice(
             "Where networks compute; auto takes a GPU if there is one",
@@ -100,10 +102,11 @@ class EmbedBox(QWidget):
         new = [] if known is None else [one for one in own if one not in known]
         self._own = own
         self.encoder.clear()
-        for name in (ENCODERS[0], *own, *ENCODERS[1:]):
+        first, *others = _known()
+        for name in (first, *own, *others):
             self.encoder.addItem(name, name)
         wanted = new[-1] if new else before
-        self.encoder.setCurrentText(wanted if wanted in (*own, *ENCODERS) else ENCODERS[0])
+        self.encoder.setCurrentText(wanted if wanted in (*own, *others) else first)
 
     def _job_ended(self, job: JobRecord) -> None:
         if job.verb == "pretrain":
@@ -114,7 +117,7 @@ class EmbedBox(QWidget):
     def embed(self) -> None:
         """Start computing the vectors."""
         encoder = self.encoder.currentText()
-        device = {} if encoder in _NEED_NO_DEVICE else {"device": self.device.currentText()}
+        device = {} if encoder in (AUTO, *WEIGHTLESS) else {"device": self.device.currentText()}
         self._state.start("embed", built(EmbedSettings, encoder=encoder, **device))
 
     def adapt(self) -> None:
@@ -125,3 +128,8 @@ class EmbedBox(QWidget):
             notices.error(str(refusal))
             return
         self._state.start("pretrain", settings)
+
+
+def _known() -> list[str]:
+    """Return the encoders that any project can have."""
+    return [name for name in ENCODERS if name != BUNDLED or bundled_encoder() is not None]

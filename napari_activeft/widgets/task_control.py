@@ -54,6 +54,14 @@ class Follow:
         except EXPECTED as refusal:
             return None, refusal
 
+    def pass_by(self, read: tuple[Any, Exception | None]) -> None:
+        """Take what was read where nothing follows."""
+        got, refusal = read
+        if refusal is None:
+            self.drop(got)
+        else:
+            self.failed(refusal)
+
     def go_on(self, read: tuple[Any, Exception | None]) -> None:
         """Take what was read."""
         got, refusal = read
@@ -163,10 +171,11 @@ class TaskControl(QObject):
         on_top
             Position of a slice whose mask shall count though another came between.
         """
+        answered = self.current
 
         def refused(error: Exception) -> None:
             if isinstance(error, StaleSubmitError):
-                self._offer_on_top(error, follow)
+                self._offer_on_top(error, follow, answered)
             else:
                 notices.error(str(error))
 
@@ -235,7 +244,7 @@ class TaskControl(QObject):
             self.desk.allow(True)
             self.changed.emit()
             if follow is not None:
-                follow.drop(read[0])
+                follow.pass_by(read)
 
         def refused(error: Exception) -> None:
             self._passed += passed
@@ -249,14 +258,21 @@ class TaskControl(QObject):
         self.desk.allow(on)
         self.changed.emit()
 
-    def _offer_on_top(self, error: StaleSubmitError, follow: Follow | None) -> None:
+    def _offer_on_top(
+        self, error: StaleSubmitError, follow: Follow | None, answered: Opened | None
+    ) -> None:
         """Ask which of two masks counts; both are kept."""
-        current = self.current
-        if current is None:
+        if answered is None:
             return
-        work, at = current.work, current.work.answering
+        work, at = answered.work, answered.work.answering
         said = str(error).partition(", so your mask")[0]
-        if self.ask_on_top(f"Slice {at}: {said}. Both masks are kept."):
+        mine = self.current is answered and self.ask_on_top(
+            f"Slice {at}: {said}. Both masks are kept."
+        )
+        if self.current is not answered:  # opened meanwhile, perhaps behind the question
+            notices.warn(f"{said}: open slice {at} again to say which mask counts, both are kept")
+            return
+        if mine:
             self.submit(follow, on_top=at)
             return
         slice_id, sitting = work.give_up(at), self._state.sitting
