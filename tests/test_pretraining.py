@@ -455,9 +455,9 @@ def test_a_job_pre_trains_and_a_stopped_one_is_gone_on_with(project):
     job = jobs.wait(project, jobs.start_job(project, "pretrain", settings))
     assert job.state == "done", job.reason
 
-    job_id = project.store.add_job(
-        "pretrain", settings.model_dump(mode="json"), "ann", threads=1
-    ).job_id
+    settings = PretrainSettings(**QUICK)
+    written = settings.model_dump(mode="json")
+    job_id = project.store.add_job("pretrain", written, "ann", threads=1).job_id
     project.store.begin_job(job_id, 1)
     with pytest.raises(Cancelled):
         workflow.pretrain(project, settings, _Stops(3))
