@@ -46,7 +46,7 @@ def start_doing(
 
 
 def wait_until(
-    project: Project, job_id: int, holds: Callable[[JobRecord], object], seconds: float = 20.0
+    project: Project, job_id: int, holds: Callable[[JobRecord], object], seconds: float = 90.0
 ) -> JobRecord:
     """Return a job once something holds of it."""
     deadline = time.monotonic() + seconds
