@@ -31,7 +31,7 @@ def cli_project(command_line, images):
 def test_the_verbs_stand_in_the_order_of_the_work():
     verbs = [command.name for command in cli.app.registered_commands]
     assert verbs == [
-        *("init", "add", "classes", "embed", "select", "compare", "next", "submit"),
+        *("init", "add", "classes", "pretrain", "embed", "select", "compare", "next", "submit"),
         *("import-labels", "train", "predict", "accept", "reject", "approve"),
         *("evaluate", "simulate", "export", "info", "doctor"),
     ]

@@ -356,7 +356,9 @@ def test_paths_in_settings_are_made_absolute():
 
 
 def test_a_verb_that_tells_no_progress_or_other_settings_are_refused(project):
-    with pytest.raises(UserError, match="'init' cannot run as a job: choose one of add-all, embed"):
+    with pytest.raises(
+        UserError, match="'init' cannot run as a job: choose one of add-all, pretrain, embed"
+    ):
         jobs.start_job(project, "init", EmbedSettings())
     with pytest.raises(TypeError, match="embed takes EmbedSettings"):
         jobs.start_job(project, "embed", DoctorSettings())
