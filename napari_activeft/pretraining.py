@@ -7,6 +7,7 @@ it by its name, `train` starts from it by ``start=encoder:NAME``.
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -40,7 +41,7 @@ from napari_activeft.training.pretrain_files import RECORD
 from napari_activeft.training.progress import Progress, Watcher
 from napari_activeft.training.run_files import RESUME
 from napari_activeft.training.unlabelled import Pictures
-from napari_activeft.training.whole_files import remove_parts
+from napari_activeft.training.whole_files import sole_process
 
 if TYPE_CHECKING:
     from torch import nn
@@ -286,32 +287,9 @@ def _started(network: nn.Module, settings: PretrainSettings, project: Path) -> s
 @contextmanager
 def _sole_process(folder: Path) -> Iterator[None]:
     """Keep a second program from working on the same encoder; leave nothing of a vain start."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / LOCK, timeout=0)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise UserError(
-            f"the encoder in {folder} is being trained by another process just now: wait for it, "
-            "or stop it first"
-        ) from None
-    except OSError as refusal:
-        raise UserError(
-            f"the folder {folder} cannot be written ({refusal.strerror}): make it writable, or "
-            "make room on the disk"
-        ) from refusal
-    try:
-        remove_parts(folder)
-        yield
+        with sole_process(folder, LOCK, "encoder"):
+            yield
     finally:
-        lock.release()
         if not (folder / RECORD).is_file():
-            _remove(folder)
-
-
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)

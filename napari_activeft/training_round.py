@@ -34,7 +34,7 @@ from napari_activeft.training.run_files import (
     weights_file,
 )
 from napari_activeft.training.view import View, fit_view
-from napari_activeft.training.whole_files import remove_parts
+from napari_activeft.training.whole_files import sole_process
 from napari_activeft.training_data import class_values, labelled_volumes, stacks
 
 if TYPE_CHECKING:
@@ -293,28 +293,9 @@ def _sole_process(folder: Path, fabric: Fabric) -> Iterator[None]:
     if fabric.global_rank != 0:
         yield
         return
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / LOCK, timeout=0)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise UserError(
-            f"the run in {folder} is being trained by another process just now: wait for it, or "
-            "stop it first"
-        ) from None
-    except OSError as refusal:
-        raise UserError(
-            f"the folder {folder} cannot be written ({refusal.strerror}): make it writable, or "
-            "make room on the disk"
-        ) from refusal
-    try:
-        remove_parts(folder)
+    with sole_process(folder, LOCK, "run"):
         mark_process(folder)
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager

@@ -10,11 +10,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -106,7 +108,12 @@ class Batches:
 def order(seed: int, size: int, position: int) -> int:
     """Return which of ``size`` slices comes at a position of the endless row of slices."""
     turn, at = divmod(position, size)
-    return int(np.random.default_rng([seed, _ORDER, turn]).permutation(size)[at])
+    return int(_shuffled(seed, size, turn)[at])
+
+
+@lru_cache(maxsize=4)  # a step asks for many places of one turn, or of two
+def _shuffled(seed: int, size: int, turn: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, _ORDER, turn]).permutation(size)
 
 
 def torch_seed(seed: int, step: int, rank: int) -> int:

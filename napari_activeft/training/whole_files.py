@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from napari_activeft.errors import UserError
@@ -13,6 +14,38 @@ def remove_parts(folder: Path) -> None:
     """Remove what a killed process left of files that it was writing; call it under the lock."""
     for part in folder.rglob(".*.part"):
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def sole_process(folder: Path, lock_name: str, what: str) -> Iterator[None]:
+    """Keep a second program from training in a folder, and clear what a killed one left half-done.
+
+    Raises
+    ------
+    UserError
+        If another process trains there, or the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / lock_name, timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"the {what} in {folder} is being trained by another process just now: wait for it, or "
+            "stop it first"
+        ) from None
+    except OSError as refusal:
+        raise UserError(
+            f"the folder {folder} cannot be written ({refusal.strerror}): make it writable, or "
+            "make room on the disk"
+        ) from refusal
+    try:
+        remove_parts(folder)
+        yield
+    finally:
+        lock.release()
 
 
 def write_text(path: Path, text: str, then: str = "run the command again") -> None:

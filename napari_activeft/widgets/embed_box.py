@@ -8,9 +8,8 @@ from qtpy.QtWidgets import QWidget
 
 from napari_activeft.annotation_db import JobRecord
 from napari_activeft.embedding.encoder import WEIGHTLESS
-from napari_activeft.encoder_sources import BUNDLED, bundled_encoder
+from napari_activeft.encoder_sources import known_encoders
 from napari_activeft.extras import missing_compute
-from napari_activeft.model_names import ENCODERS
 from napari_activeft.session.outlook import Outlook
 from napari_activeft.settings import EmbedSettings, PretrainSettings
 from napari_activeft.settings.learning import AUTO
@@ -42,7 +41,7 @@ class EmbedBox(QWidget):
         self.encoder = choice(
             "auto takes what is best of all that is on this computer; pixels_pca and hog need no "
             "weights; vmamba networks need theirs, see the command `napari-activeft weights`",
-            [(name, name, "") for name in _known()],
+            [(name, name, "") for name in known_encoders()],
         )
         self.device = choice(
             "Where networks compute; auto takes a GPU if there is one",
@@ -102,7 +101,7 @@ class EmbedBox(QWidget):
         new = [] if known is None else [one for one in own if one not in known]
         self._own = own
         self.encoder.clear()
-        first, *others = _known()
+        first, *others = known_encoders()
         for name in (first, *own, *others):
             self.encoder.addItem(name, name)
         wanted = new[-1] if new else before
@@ -128,8 +127,3 @@ class EmbedBox(QWidget):
             notices.error(str(refusal))
             return
         self._state.start("pretrain", settings)
-
-
-def _known() -> list[str]:
-    """Return the encoders that any project can have."""
-    return [name for name in ENCODERS if name != BUNDLED or bundled_encoder() is not None]

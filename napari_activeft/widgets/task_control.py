@@ -54,21 +54,15 @@ class Follow:
         except EXPECTED as refusal:
             return None, refusal
 
-    def pass_by(self, read: tuple[Any, Exception | None]) -> None:
-        """Take what was read where nothing follows."""
+    def go_on(self, read: tuple[Any, Exception | None], *, left: bool = True) -> None:
+        """Take what was read; ``left`` says whether the slice that was answered made room."""
         got, refusal = read
-        if refusal is None:
-            self.drop(got)
-        else:
+        if refusal is not None:
             self.failed(refusal)
-
-    def go_on(self, read: tuple[Any, Exception | None]) -> None:
-        """Take what was read."""
-        got, refusal = read
-        if refusal is None:
+        elif left:
             self.then(got)
         else:
-            self.failed(refusal)
+            self.drop(got)
 
 
 class TaskControl(QObject):
@@ -244,7 +238,7 @@ class TaskControl(QObject):
             self.desk.allow(True)
             self.changed.emit()
             if follow is not None:
-                follow.pass_by(read)
+                follow.go_on(read, left=False)
 
         def refused(error: Exception) -> None:
             self._passed += passed
