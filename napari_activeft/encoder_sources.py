@@ -16,10 +16,11 @@ from napari_activeft.errors import UserError
 from napari_activeft.kept_weights import file_of
 from napari_activeft.settings.learning import AUTO
 from napari_activeft.training.pretrain_files import RECORD, WEIGHTS
-from napari_activeft.weights import weights_path
+from napari_activeft.weights import WeightEntry, list_weights, weights_path
 
 BUNDLED: Final = "vmamba_micro_medical"
 OFFICIAL: Final = "vmamba_small_s2l15"
+WITH_THE_PROGRAM: Final = "comes with the program"
 DEFAULT: Final = "pixels_pca"
 """What did best of all that needs no download, see the table of encoders in docs/benchmarks.md."""
 _BUNDLED_FOLDER: Final = Path(__file__).parent / "bundled_encoder"
@@ -127,6 +128,32 @@ def bundled_encoder() -> OwnEncoder | None:
     """Return the encoder that comes with the program; None where it was left out."""
     folder = _BUNDLED_FOLDER
     return read_encoder(folder) if (folder / RECORD).is_file() else None
+
+
+def listed_weights() -> list[WeightEntry]:
+    """Return all encoders that can have weights: the one that comes with the program, the others.
+
+    See Also
+    --------
+    napari_activeft.weights.list_weights
+    """
+    own = bundled_encoder()
+    if own is None:
+        return list_weights()
+    entry = WeightEntry(
+        name=BUNDLED,
+        file=None,
+        url=None,
+        parameters=own.record.get("parameters"),
+        top1=None,
+        licence=own.record.get("licence"),
+        present=True,
+        path=own.weights,
+        sha256=None,
+        size=own.weights.stat().st_size,
+        source=WITH_THE_PROGRAM,
+    )
+    return [entry, *list_weights()]
 
 
 def settled(name: str) -> tuple[str, str]:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 _DIGITS = 12
 """Of a digest in a folder's name."""
-_FOR_NETWORKS = ("weights", "random_weights", "device", "precision", "scan", "threads")
+_HOW_NETWORKS_COMPUTE = ("device", "precision", "scan", "threads")
+_FOR_NETWORKS = ("weights", "random_weights", *_HOW_NETWORKS_COMPUTE)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def embed_pool(
     """
     need_compute("embedding")
     name, why = settled(settings.encoder)
-    settings = settings.model_copy(update={"encoder": name})
+    settings = _settled_settings(settings, name)
     pool = project.store.pool_slices()
     if not pool:
         raise UserError("the pool is empty: add volumes with `napari-activeft add FOLDER`")
@@ -140,6 +141,17 @@ def _make_encoder(
         device=made.device,
         scan=made.scan,
     )
+
+
+def _settled_settings(settings: EmbedSettings, name: str) -> EmbedSettings:
+    """Return the settings for the encoder that a name stands for.
+
+    What was wished for a network that ``auto`` could have been is dropped where it is none.
+    """
+    dropped = _HOW_NETWORKS_COMPUTE if name != settings.encoder and name in WEIGHTLESS else ()
+    fields = type(settings).model_fields
+    plain = {one: fields[one].default for one in dropped}
+    return settings.model_copy(update=plain | {"encoder": name})
 
 
 def _refuse_settings_of_networks(settings: EmbedSettings) -> None:

@@ -473,6 +473,8 @@ def test_auto_is_the_official_encoder_where_its_weights_are_and_says_so(project,
     told = workflow.embed(project, EmbedSettings())
     assert told.encoder == DEFAULT
     assert f"auto is {DEFAULT}" in told.why
+    again = workflow.embed(project, EmbedSettings(device="cpu", precision="bfloat16"))
+    assert again.computed == 0  # wishes for a network, which auto is not here
 
     network = build_model("vmamba_nano", seed=0)
     (tmp_path / "weights").mkdir()

@@ -14,10 +14,10 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="As `weights l
 
 def list_(as_json: JsonOption = False) -> None:
     """Show which weights there are, and which are on this computer."""
-    from napari_activeft import kept_weights, weights
+    from napari_activeft import encoder_sources, kept_weights
     from napari_activeft.results import WeightsResult
 
-    report(WeightsResult(kept_weights.weights_folder(), weights.list_weights()), as_json)
+    report(WeightsResult(kept_weights.weights_folder(), encoder_sources.listed_weights()), as_json)
 
 
 def fetch(

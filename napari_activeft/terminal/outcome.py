@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.markup import escape
 
 from napari_activeft.annotation_db import UNFINISHED, Fault
+from napari_activeft.encoder_sources import WITH_THE_PROGRAM
 from napari_activeft.kept_weights import KeptWeights
 from napari_activeft.results import (
     DoctorResult,
@@ -102,7 +103,8 @@ def _(result: WeightsResult) -> None:
         millions = f"{entry.parameters / 1e6:.0f} M" if entry.parameters else ""
         here = "yes" if entry.present else "no"
         accuracy = f"{entry.top1:.1f} %" if entry.top1 else ""
-        table.add_row(entry.name, here, millions, accuracy, entry.file or "none")
+        ours = WITH_THE_PROGRAM if entry.source == WITH_THE_PROGRAM else "none"
+        table.add_row(entry.name, here, millions, accuracy, entry.file or ours)
     tables.print(table)
     out.print(f"kept in {escape(str(result.folder))}")
 

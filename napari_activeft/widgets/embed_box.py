@@ -12,7 +12,6 @@ from napari_activeft.encoder_sources import known_encoders
 from napari_activeft.extras import missing_compute
 from napari_activeft.session.outlook import Outlook
 from napari_activeft.settings import EmbedSettings, PretrainSettings
-from napari_activeft.settings.learning import AUTO
 from napari_activeft.widgets import notices
 from napari_activeft.widgets.background import EXPECTED
 from napari_activeft.widgets.controls import button, choice, column, folded, row, sentence
@@ -116,7 +115,7 @@ class EmbedBox(QWidget):
     def embed(self) -> None:
         """Start computing the vectors."""
         encoder = self.encoder.currentText()
-        device = {} if encoder in (AUTO, *WEIGHTLESS) else {"device": self.device.currentText()}
+        device = {} if encoder in WEIGHTLESS else {"device": self.device.currentText()}
         self._state.start("embed", built(EmbedSettings, encoder=encoder, **device))
 
     def adapt(self) -> None:
