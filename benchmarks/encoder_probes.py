@@ -4,8 +4,9 @@
 
 Encoders: ``pixels_pca``, ``hog``, ``random`` (vmamba_micro that was never trained), the bundled
 one, and ``own``: vmamba_micro pre-trained on the very pool for ``--minutes``, by each objective
-asked (``own``, ``own-distill``). Of ACDC the 35 patients of the role pool take part. All probes
-leave whole cases out: five parts of the cases, each told from the other four; vectors of length 1.
+asked (``own`` by position, ``own-masked``, ``own-distill``). Of ACDC the 35 patients of the role
+pool take part. All probes leave whole cases out: five parts of the cases, each told from the other
+four; vectors of length 1.
 
 - content: which classes are in a slice (sets that at least 2 % of the slices have), balanced
   accuracy of five nearest neighbours and of logistic regression;
@@ -39,7 +40,7 @@ from napari_activeft.selection.coverage import CoverageMeter
 from napari_activeft.settings import EmbedSettings, InitSettings, PretrainSettings
 
 HERE = Path(__file__).parent
-ENCODERS = ("random", "pixels_pca", "hog", BUNDLED, "own", "own-distill")
+ENCODERS = ("random", "pixels_pca", "hog", BUNDLED, "own", "own-masked", "own-distill")
 _LABELS = {
     "acdc": "acdc/{case}/{name}_gt.nii.gz",
     "hippocampus": "msd_hippocampus/labels/{name}.nii.gz",
@@ -73,7 +74,7 @@ def vectors_of(pool: str, encoder: str, folder: Path, asked: argparse.Namespace)
     path = folder / f"{pool}-probes-{encoder}.npy"
     with Project.open(project_of(pool, folder)) as project:
         if encoder.startswith("own") and not (project.folder / "encoders" / encoder).exists():
-            objective = "distill" if encoder.endswith("distill") else "masked"
+            objective = encoder.partition("-")[2] or "position"
             settings = PretrainSettings(
                 objective=objective, minutes=asked.minutes, name=encoder, threads=asked.threads
             )

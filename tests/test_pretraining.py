@@ -27,12 +27,16 @@ from napari_activeft.settings import (
     PretrainSettings,
     TrainSettings,
 )
+from napari_activeft.training import looking
 from napari_activeft.training import pretrain as module
+from napari_activeft.training.averaging import RunningMean
 from napari_activeft.training.loop import Diverged
+from napari_activeft.training.objective import Batch
 from napari_activeft.training.oriented import ORIENTATIONS, oriented_histograms
+from napari_activeft.training.position import PositionContrast, contrast
 from napari_activeft.training.pretrain import pretrain
 from napari_activeft.training.run_files import RESUME, read_curve
-from napari_activeft.training.unlabelled import Companions, Pictures
+from napari_activeft.training.unlabelled import Companions, Pictures, Turns
 from napari_activeft.training.views import Bounds, crops, turns, views
 from napari_activeft.vectors import load_vectors
 
@@ -202,10 +206,109 @@ def test_companions_are_neighbours_and_the_same_place_of_the_case_and_of_no_othe
             assert abs(pictures.positions[other] - pictures.positions[row]) <= reach
 
 
+def test_companions_of_other_cases_lie_at_the_same_place_and_keep_to_their_kind():
+    discs, stripes = drawn(cases=4, depth=11), drawn(cases=4, depth=11, seed=1)
+    grid = np.where(np.arange(32) % 8 < 4, 0, 200).astype(np.uint8)
+    pictures = Pictures(
+        np.concatenate([discs.values, np.maximum(stripes.values, grid)]),
+        [*discs.stacks, *(100 + one for one in stripes.stacks)],
+        [*discs.positions, *stripes.positions],
+        [*(f"disc {one}" for one in discs.cases), *(f"stripe {one}" for one in stripes.cases)],
+    )
+    companions, rng, abroad = Companions(pictures, across=True), np.random.default_rng(0), 0
+
+    for row in range(0, len(pictures), 5):
+        for other in companions.drawn([row] * 20, rng):
+            abroad += pictures.cases[row] != pictures.cases[other]
+            assert pictures.cases[row].split()[0] == pictures.cases[other].split()[0]
+            assert abs(pictures.places[row] - pictures.places[other]) <= 0.1 + 1e-9
+
+    assert abroad / (20 * len(range(0, len(pictures), 5))) == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_pool_of_one_case_has_companions_of_its_own_only():
+    pictures = drawn(cases=1, depth=5)
+
+    assert Companions(pictures, across=True).drawn([0], np.random.default_rng(0)) in (0, 1, 5)
+
+
+@given(
+    st.lists(st.integers(0, 5), min_size=1, max_size=60),
+    st.integers(1, 9),
+    st.integers(0, 3),
+)
+def test_all_slices_are_seen_once_before_the_first_comes_again(stacks, together, seed):
+    seen = Turns(stacks, together, seed)
+    n = len(stacks)
+
+    first, second = seen.rows(0, n), seen.rows(n, n)
+
+    assert sorted(first) == sorted(second) == list(range(n))
+    assert Turns(stacks, together, seed).rows(n - 1, 2) == [first[-1], second[0]]
+
+
+def test_slices_of_a_stack_come_together_where_they_are_set_against_each_other():
+    stacks = np.repeat(np.arange(10), 16)
+
+    in_eights = stacks[Turns(stacks, 8, 0).rows(0, 160)].reshape(-1, 8)
+    one_by_one = stacks[Turns(stacks, 1, 0).rows(0, 160)].reshape(-1, 8)
+
+    assert all(len(set(row)) == 1 for row in in_eights)
+    assert all(len(set(row)) > 1 for row in one_by_one)
+
+
+def test_slices_that_may_show_the_same_are_no_opponents():
+    vectors = torch.randn(6, 32, generator=torch.Generator().manual_seed(0))
+    vectors[[1, 4]] = vectors[[0, 3]]  # the second pair shows what the first does
+    apart = torch.eye(3, dtype=torch.bool)
+    alike = apart.clone()
+    alike[0, 1] = alike[1, 0] = True
+
+    assert contrast(vectors, alike) < contrast(vectors, apart) - 0.1
+
+
+def test_the_contrast_is_least_where_companions_agree_and_others_differ():
+    far_apart = torch.eye(4).repeat(2, 1)
+    apart = torch.eye(4, dtype=torch.bool)
+
+    best = contrast(far_apart, apart)
+    assert best < 0.1
+    assert contrast(torch.ones(8, 4), apart) == pytest.approx(np.log(7), abs=1e-5)
+    assert contrast(far_apart[[0, 1, 2, 3, 1, 0, 3, 2]], apart) > 3
+    assert contrast(3 * far_apart, apart) == pytest.approx(best.item())  # only directions count
+
+
 # Runs
 
 
-@pytest.mark.parametrize("objective", ["distill", "masked"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_an_encoder_from_random_weights_learns_which_slices_show_the_same(seed):
+    pictures = drawn(cases=2, depth=6)
+    shown = torch.from_numpy(pictures.values).float() / 255
+    network = build_model("vmamba_nano", channels=1, classes=1, seed=seed)
+    width = network.forward_features(shown[:1]).pooled.shape[1]
+    settings = PretrainSettings(**QUICK, turns="none")
+    learning = PositionContrast(network, width, settings, lambda x: x)
+    optimiser = torch.optim.AdamW(learning.parameters(), lr=1e-3)
+    # The same places of two cases: all six are each other's opponents.
+    batch = Batch(shown[:6], shown[12:18], torch.eye(6, dtype=torch.bool))
+    mean = RunningMean(learning, 0.99)
+
+    losses = []
+    for step in range(40):
+        loss = learning.loss(batch, torch.Generator().manual_seed(step), mean, 0.0)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+
+    with torch.no_grad():
+        told = learning.head(network.forward_features(torch.cat([shown[:6], shown[12:18]])).pooled)
+    assert contrast(told, batch.alike) < 0.6  # by chance the logarithm of 11, 2.4
+    assert np.mean(losses[-10:]) < np.mean(losses[:10])
+
+
+@pytest.mark.parametrize("objective", ["position", "distill", "masked"])
 def test_an_encoder_learns_and_is_kept_with_what_it_is(tmp_path, objective):
     losses = []
     made = learnt(
@@ -318,7 +421,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_was_sound(tmp_pat
 
 def test_an_encoder_that_collapses_is_stopped_with_a_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        module, "quality", lambda *_: module.Quality(0.1, 0.1, effective_rank=1.0, spread=0.0)
+        looking, "quality", lambda *_: module.Quality(0.1, 0.1, effective_rank=1.0, spread=0.0)
     )
     with pytest.raises(Diverged, match="nearly the same vector to every slice") as refusal:
         learnt(tmp_path / "one")

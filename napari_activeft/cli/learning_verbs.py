@@ -19,7 +19,8 @@ def pretrain(
         str, typer.Option(help="The network: vmamba_micro, vmamba_nano, vmamba_tiny_s2l5, ...")
     ] = default(PretrainSettings, "encoder"),
     objective: Annotated[
-        str, typer.Option(help="distill (views of a slice are alike) or masked (fill gaps).")
+        str,
+        typer.Option(help="position (the same place is alike), masked (fill gaps) or distill."),
     ] = default(PretrainSettings, "objective"),
     start: Annotated[
         str, typer.Option(help="auto, random, encoder:NAME or encoder:FILE.")

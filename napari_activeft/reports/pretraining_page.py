@@ -14,6 +14,7 @@ from napari_activeft.training.run_files import read_curve
 from napari_activeft.training.whole_files import write_text
 
 _OBJECTIVES = {
+    "position": "positional contrast with masked image modelling",
     "distill": "self-distillation of multi-crop views",
     "masked": "masked image modelling",
 }

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from napari_activeft.settings.base import Name, Precision, Scan, Settings, Share
 from napari_activeft.settings.learning import AUTO, ENCODER, RANDOM, absolute_start
 
-Objective = Literal["distill", "masked"]
+Objective = Literal["position", "masked", "distill"]
 
 
 class PretrainSettings(Settings):
@@ -20,8 +20,10 @@ class PretrainSettings(Settings):
     encoder
         The network, such as vmamba_micro.
     objective
-        masked (masked prediction of oriented gradients; it also learns on a CPU) or distill
-        (self-distillation of multi-crop views; it needs larger batches and more steps).
+        position (slices at the same place of different people get like vectors, those elsewhere
+        unlike ones; for stacks of several cases), masked (masked prediction of oriented gradients;
+        also for single pictures) or distill (self-distillation of multi-crop views; it needs larger
+        batches and more steps).
     start
         Where its weights come from: random, encoder:NAME, encoder:FILE, or auto: the weights that
         come with the program or are kept for this network, else random.
@@ -34,14 +36,15 @@ class PretrainSettings(Settings):
     locals
         Small views of each slice, of half that side; distill only.
     masked
-        Share of the picture that is hidden; masked only.
+        Share of the picture that is hidden; position and masked only.
     prototypes
         Among which slices are told apart; distill only.
     smallest
-        Share of the picture that a large view shows at least.
+        Share of the picture that a large view shows at least; 0.6 for position, 0.35 for the
+        others by default.
     companions
-        Whether neighbouring slices, and the same place of other volumes of the case, count as the
-        same.
+        Whether neighbouring slices, the same place of other volumes of the case, and (position
+        only) what lies there and looks alike in other cases, count as the same.
     turns
         Whether views may be mirrored: none or flips.
     inverted
@@ -77,15 +80,15 @@ class PretrainSettings(Settings):
     """
 
     encoder: Name = "vmamba_micro"
-    objective: Objective = "masked"
+    objective: Objective = "position"
     start: Name = AUTO
     name: Name | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)
     size: int = Field(default=128, ge=32, le=1024)
     view: int = Field(default=96, ge=32, le=1024)
     locals: int = Field(default=4, ge=0, le=16)
-    masked: float = Field(default=0.6, gt=0.0, lt=1.0)
+    masked: float = Field(default=0.3, gt=0.0, lt=1.0)
     prototypes: int = Field(default=1024, ge=2, le=65536)
-    smallest: float = Field(default=0.35, gt=0.0, le=1.0)
+    smallest: float | None = Field(default=None, gt=0.0, le=1.0)
     companions: bool = True
     turns: Literal["none", "flips"] = "flips"
     inverted: Share = 0.0

@@ -11,33 +11,33 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from napari_activeft.embedding.network import normaliser
-from napari_activeft.embedding.quality import Quality, quality
+from napari_activeft.embedding.quality import Quality
 from napari_activeft.errors import Cancelled, UserError
 from napari_activeft.interrupts import held_back_interrupt
 from napari_activeft.models.checkpoint_files import save_safetensors
 from napari_activeft.models.checkpoints import feature_hash
 from napari_activeft.training.averaging import RunningMean
-from napari_activeft.training.batches import order, torch_seed
+from napari_activeft.training.batches import torch_seed
 from napari_activeft.training.launching import launch
+from napari_activeft.training.looking import Looking
 from napari_activeft.training.loop import Diverged, now
 from napari_activeft.training.memory import tried
-from napari_activeft.training.objectives import OBJECTIVES, Objective
+from napari_activeft.training.objective import Batch, Objective
+from napari_activeft.training.objectives import OBJECTIVES
 from napari_activeft.training.optimiser import learning_rate, make_optimiser
 from napari_activeft.training.pretrain_files import GO_ON, RECORD, WEIGHTS
+from napari_activeft.training.pretrained import Pretrained, State
 from napari_activeft.training.progress import OnLog, Progress, ignore
 from napari_activeft.training.run_files import RESUME, read_resume, write_curve
-from napari_activeft.training.unlabelled import Companions, Pictures
+from napari_activeft.training.unlabelled import Companions, Pictures, Turns
 from napari_activeft.training.whole_files import write_text, write_whole
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
     from napari_activeft.settings import PretrainSettings
 
-_LOOKED_AT, _AT_ONCE = 1000, 64
 _PACED: Final = 20
 """Steps after which the pace is known."""
 _PATIENT: Final = 0.5
@@ -56,46 +55,6 @@ _FEWEST: Final = 4
 _MAY_DIFFER: Final = {"threads", "checkpoint_every", "device", "scan", "resume", "name", "start"}
 
 OnCourse = Callable[[Progress, Quality | None], None]
-
-
-@dataclass(frozen=True)
-class Pretrained:
-    """An encoder that was adapted.
-
-    Attributes
-    ----------
-    folder
-        Of its files.
-    weight_hash
-        Of what it learnt.
-    steps, seconds
-        That were taken.
-    before, after
-        What its vectors were worth on the slices, at the start and in the end.
-    notes
-        What the log says.
-    """
-
-    folder: Path
-    weight_hash: str
-    steps: int
-    seconds: float
-    before: Quality
-    after: Quality
-    notes: tuple[str, ...]
-
-
-@dataclass
-class _State:
-    """Where a run is."""
-
-    steps: int
-    step: int = 0
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    seconds: float = 0.0
-    sound: bool = False
-    before: dict[str, Any] | None = None
-    after: dict[str, Any] | None = None
 
 
 def pretrain(
@@ -166,11 +125,12 @@ class _Run:
         self._on_log = on_log
         channels = pictures.values.shape[1]
         self._normalise = normaliser(channels, fabric.device)
-        rng = np.random.default_rng([settings.seed, _LOOKED_AT])
-        count = min(_LOOKED_AT, len(pictures))
-        self._looked_at = np.sort(rng.permutation(len(pictures))[:count])
-        self._companions = Companions(pictures) if settings.companions else None
-        self.state = _State(steps=settings.steps)
+        self._look = Looking(pictures, settings.view, settings.seed, fabric, self._normalise)
+        kind = OBJECTIVES[settings.objective]
+        across = kind.across
+        self._companions = Companions(pictures, across=across) if settings.companions else None
+        self._turns = Turns(pictures.stacks, kind.together, settings.seed)
+        self.state = State(steps=settings.steps)
         self._between_steps = True
 
     def go(self, start: Callable[[nn.Module], str] | None, on_progress: OnCourse) -> Pretrained:
@@ -187,7 +147,7 @@ class _Run:
         if settings.resume:
             self._take()
         elif self.state.before is None:
-            self.state.before = self._look(self._network)
+            self.state.before = dataclasses.asdict(self._look(self._network))
             self._keep()  # from here on it can be resumed
         self._train(on_progress)
         return self._finished()
@@ -249,10 +209,7 @@ class _Run:
         """Change the weights once."""
         state, settings = self.state, self._settings
         self._between_steps = False
-        rows = self._rows(state.step)
-        rng = np.random.default_rng([settings.seed, _COMPANION, state.step])
-        others = rows if self._companions is None else self._companions.drawn(rows, rng)
-        pictures, companions = (self._taken(which) for which in (rows, others))
+        batch = self._batch()
         rate = learning_rate(
             state.step, settings.model_copy(update={"steps": max(state.steps, state.step + 1)})
         )
@@ -262,7 +219,7 @@ class _Run:
         torch.manual_seed(seed)
         draw = torch.Generator().manual_seed(seed)
         self._optimiser.zero_grad(set_to_none=True)
-        loss = self._gradient(pictures, companions, draw)
+        loss = self._gradient(batch, draw)
         norm = nn.utils.clip_grad_norm_(self._objective.parameters(), settings.clip or math.inf)
         if not math.isfinite(loss.item() + norm.item()):
             raise Diverged(
@@ -278,68 +235,42 @@ class _Run:
         self._between_steps = True
         return row
 
-    def _gradient(self, pictures: Tensor, companions: Tensor, draw: torch.Generator) -> Tensor:
+    def _gradient(self, batch: Batch, draw: torch.Generator) -> Tensor:
         """Compute the loss and its gradient."""
         state = self.state
 
         def work(_: int) -> Tensor:
             with self._fabric.autocast():
-                loss = self._objective.loss(
-                    pictures, companions, draw, self._mean, state.step / state.steps
-                )
+                loss = self._objective.loss(batch, draw, self._mean, state.step / state.steps)
             loss.backward()  # type: ignore[no-untyped-call]
             return loss.detach()
 
-        made = tried(work, len(pictures))
+        count = len(batch.pictures)
+        made = tried(work, count)
         if made is None:
             raise UserError(
-                f"a batch of {len(pictures)} slices with views of {self._settings.view} pixels "
+                f"a batch of {count} slices with views of {self._settings.view} pixels "
                 f"does not fit into the memory of {self._fabric.device}: take a smaller --batch, "
                 "a smaller --view or a smaller --encoder"
             )
         return made
 
-    def _rows(self, step: int) -> list[int]:
-        """Return which pictures a step sees: all come once before the first comes again."""
-        batch = self._settings.batch
-        places = range(step * batch, (step + 1) * batch)
-        return [order(self._settings.seed, len(self._pictures), place) for place in places]
-
-    def _taken(self, rows: Any) -> Tensor:  # noqa: ANN401 - whatever indexes an array
-        values = torch.from_numpy(self._pictures.values[rows])
-        return values.to(self._fabric.device).float() / 255
+    def _batch(self) -> Batch:
+        """Return what the next step sees."""
+        settings, step = self._settings, self.state.step
+        rows = self._turns.rows(step * settings.batch, settings.batch)
+        rng = np.random.default_rng([settings.seed, _COMPANION, step])
+        others = rows if self._companions is None else self._companions.drawn(rows, rng)
+        alike = torch.from_numpy(self._pictures.alike(rows))
+        return Batch(self._look.taken(rows), self._look.taken(others), alike)
 
     # What it is worth
-
-    def _look(self, network: nn.Module) -> dict[str, Any]:
-        """Measure the vectors of some slices."""
-        rows, pictures = self._looked_at, self._pictures
-        was = network.training
-        network.eval()
-        vectors = np.concatenate(
-            [
-                self._vectors(network, rows[start : start + _AT_ONCE])
-                for start in range(0, len(rows), _AT_ONCE)
-            ]
-        )
-        network.train(was)
-        cases = [pictures.cases[row] for row in rows]
-        return dataclasses.asdict(quality(vectors, cases, pictures.places[rows]))
-
-    @torch.inference_mode()
-    def _vectors(self, network: nn.Module, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        side = self._settings.view
-        whole = interpolate(self._taken(rows), size=(side, side), mode="bilinear", antialias=True)
-        with self._fabric.autocast():
-            pooled = network.forward_features(self._normalise(whole)).pooled  # type: ignore[operator]
-        vectors: NDArray[np.float32] = pooled.float().cpu().numpy()
-        return vectors
 
     def _checked(self, row: dict[str, Any]) -> Quality:
         """Measure the running mean, keep its weights, and stop where it has collapsed."""
         with self._mean.inside(self._objective):
-            told = self._look(self._network)
-            found = Quality(**told)
+            found = self._look(self._network)
+            told = dataclasses.asdict(found)
             row.update(told)
             if not found.collapsed:
                 self._write_weights()
@@ -416,7 +347,7 @@ class _Run:
         self._objective.load_state_dict(content["objective"])
         self._mean.load(content["mean"])
         self._optimiser.load_state_dict(content["optimiser"])
-        self.state = _State(**content["state"])
+        self.state = State(**content["state"])
         self.notes = list(content["notes"])
         self._log(f"goes on after step {self.state.step}")
 
