@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
+from pathlib import Path
+from typing import Final
 
 from napari_activeft.errors import OnProgress
 from napari_activeft.exports import ClassLabel, LabelledVolume
@@ -13,24 +16,41 @@ from napari_activeft.results import ExportResult
 from napari_activeft.settings import ExportSettings
 from napari_activeft.whole_folder import whole_folder
 
+_DATASET: Final = re.compile(r"Dataset(?P<number>[0-9]{3})_(?P<name>[A-Za-z0-9]+)")
+
 
 def export_project(
     project: Project, settings: ExportSettings, on_progress: OnProgress
 ) -> ExportResult:
-    """Write an export that appears only when it is complete; an earlier one stays until then."""
+    """Write an export that appears only when it is complete; an earlier one stays until then.
+
+    A folder that is called as nnU-Net calls its data sets, ``Dataset501_Heart``, becomes that very
+    data set; any other one holds it as ``Dataset001_<project>``.
+    """
     out = settings.out or project.folder / "exports" / settings.format
+    named = _DATASET.fullmatch(out.name) if settings.format == "nnunet" else None
     with whole_folder(out, overwrite=settings.overwrite) as staging:
         report = write_export(
             settings.format,
             _labelled_volumes(project),
             [ClassLabel(c.value, c.name, c.colour) for c in project.store.classes()],
             staging,
-            name=project.store.project().name,
+            name=named["name"] if named else project.store.project().name,
+            dataset_id=int(named["number"]) if named else 1,
             on_progress=on_progress,
         )
+        if named:
+            _lift(next(staging.glob("Dataset*")))
     return ExportResult(
         settings.format, out, report.volumes, report.slices, report.files, list(report.notes)
     )
+
+
+def _lift(folder: Path) -> None:
+    """Move what a folder holds to where it lies itself."""
+    for path in list(folder.iterdir()):
+        path.rename(folder.parent / path.name)
+    folder.rmdir()
 
 
 def _labelled_volumes(project: Project) -> list[LabelledVolume]:

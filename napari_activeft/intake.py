@@ -21,9 +21,12 @@ from napari_activeft.project import Project, content_hash
 from napari_activeft.results import AddResult
 from napari_activeft.settings import AddSettings
 from napari_activeft.volume import Volume, open_volume, read_label_map
+from napari_activeft.wording import counted
 
 # Often enough that a kill costs little, rarely enough that the disk is not the brake.
 _BATCH_SECONDS = 2.0
+_LABEL_FOLDERS = {"labels", "labelstr", "labelsts", "masks", "segmentations"}
+_LABEL_ENDINGS = ("_gt", "_seg", "_label", "_labels", "_mask", "-seg", "-label", "-mask")
 
 
 class Intake:
@@ -37,6 +40,8 @@ class Intake:
         New cases by split.
     volumes_of_case
         New volumes by case.
+    label_like
+        Names of new volumes whose files are called like label maps.
     problems
         Files that were passed over so far.
     """
@@ -54,8 +59,10 @@ class Intake:
         self._stored = project.store.volumes()
         self._by_hash = {volume.content_hash: volume for volume in self._stored}
         self._names = {volume.name for volume in self._stored}
+        self._channels = self._stored[0].channels if self._stored else None
         self._splits = project.store.case_splits()
         self._disputed: set[str] = set()
+        self.label_like: list[str] = []
         self._waiting: dict[str, NewVolume] = {}
         self.added = self.known = self.moved = self.slices = self.label_maps = 0
         self.cases: Counter[str] = Counter()
@@ -136,6 +143,7 @@ class Intake:
         case, split = self._placed(found)
         name = self._free_name(found)
         volume = open_volume(found.source)
+        self._see_channels(found, volume)
         sliced = slice_up(volume, self._project.plane)
         if max(sliced.height, sliced.width) > MAX_SIDE:
             raise UserError(
@@ -154,6 +162,18 @@ class Intake:
         self.added += 1
         self.volumes_of_case[case] += 1
         self.slices += len(sliced.emptiness)
+        if looks_like_a_label_map(found.source.paths[0].relative_to(self._found.root)):
+            self.label_like.append(name)
+
+    def _see_channels(self, found: FoundVolume, volume: Volume) -> None:
+        """Refuse a volume that no network could learn from beside those that are there."""
+        if self._channels is None:
+            self._channels = volume.channels
+        if volume.channels != self._channels:
+            raise UserError(
+                f"{found.source.paths[0]} has {counted(volume.channels, 'channel')}, but the "
+                f"volumes of this project have {self._channels}: add it to a project of its own"
+            )
 
     def _record(
         self,
@@ -267,6 +287,13 @@ class Intake:
             self._waiting.clear()
 
 
+def looks_like_a_label_map(path: Path) -> bool:
+    """Return whether a file is called as label maps often are: ``labels/a.nii``, ``a_gt.nii``."""
+    folders = {part.lower() for part in path.parts[:-1]}
+    stem = path.name.partition(".")[0].lower()
+    return bool(folders & _LABEL_FOLDERS) or stem.endswith(_LABEL_ENDINGS)
+
+
 def _duplicate(name: str) -> str:
     return f"the file has the same bytes as {name}, which is kept: remove one of the two files"
 
@@ -304,6 +331,7 @@ def take_folder(
         largest_case=largest,
         largest_case_volumes=of_largest,
         label_maps=intake.label_maps,
+        label_like=intake.label_like,
         other_files=found.other_files,
         problems=intake.problems,
     )

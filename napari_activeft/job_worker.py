@@ -5,12 +5,14 @@ It stays small and loads nothing that computes, so it outlives what the system k
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final
@@ -84,9 +86,7 @@ def _turn(store: Store, job: JobRecord) -> Iterator[bool]:
         return
     from filelock import FileLock
 
-    folder = Path(platformdirs.user_cache_dir("napari-activeft", appauthor=False))
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK_FILE)
+    lock = FileLock(_meeting_place() / LOCK_FILE)
     while store.job(job.job_id).cancel_asked_at is None:
         if not _somebody_was_first(store, job) and _taken(lock):
             try:
@@ -96,6 +96,18 @@ def _turn(store: Store, job: JobRecord) -> Iterator[bool]:
             return
         time.sleep(_QUEUE_SECONDS)
     yield False
+
+
+def _meeting_place() -> Path:
+    """Return the folder where this user's jobs wait for each other, writable home or not."""
+    folder = Path(platformdirs.user_cache_dir("napari-activeft", appauthor=False))
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        whose = os.getuid() if hasattr(os, "getuid") else "user"
+        folder = Path(tempfile.gettempdir()) / f"napari-activeft-{whose}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 def _taken(lock: FileLock) -> bool:

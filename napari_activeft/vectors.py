@@ -17,6 +17,7 @@ from napari_activeft.embedding.encoder import WEIGHTLESS
 from napari_activeft.embedding.feature_file import FeatureFile, damaged, read_about
 from napari_activeft.encoder_sources import known_encoders
 from napari_activeft.errors import Problem, UserError
+from napari_activeft.extras import missing_compute
 from napari_activeft.project import Project
 from napari_activeft.settings.learning import AUTO
 
@@ -151,7 +152,9 @@ def load_vectors(
 def _not_embedded(project: Project, encoder: str | None, there: Sequence[str]) -> str:
     """Return why there are no vectors by an encoder, where there are some by others."""
     if encoder is None:
-        return "the slices of this project were not embedded yet: run `napari-activeft embed`"
+        never = "the slices of this project were not embedded yet: run `napari-activeft embed`"
+        other = ", or take --selector stratified_random, which needs no vectors"
+        return never + other if missing_compute() else never
     known = _known_encoders(project)
     if encoder in known:
         return (

@@ -56,6 +56,10 @@ if [ ! -x .venv/bin/python ]; then
     "$python" -m venv .venv
 fi
 
+# What a window of Qt needs on Debian; a desktop has most of it.
+window="libegl1 libgl1 libgl1-mesa-dri libfontconfig1 libxkbcommon-x11-0 libxcb-cursor0 \
+    libxcb-icccm4 libxcb-keysyms1 libxcb-shape0 libxcb-image0 libxcb-render-util0 libdbus-1-3"
+
 pip="env PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install -q -c constraints.txt"
 case $what in
     demo)
@@ -65,9 +69,8 @@ case $what in
     test)
         # What a real window needs under Xvfb. Elsewhere than on Debian: by other names.
         if command -v dpkg-query >/dev/null 2>&1; then
-            system_packages xvfb xauth libegl1 libgl1 libgl1-mesa-dri libxkbcommon-x11-0 libxcb-cursor0 \
-                libxcb-icccm4 libxcb-keysyms1 libxcb-shape0 libxcb-image0 libxcb-render-util0 \
-                libdbus-1-3
+            # shellcheck disable=SC2086 # a list of words
+            system_packages xvfb xauth $window
             # The pages are looked at in a real browser; those tests skip where there is none.
             system_packages chromium || say "going on without chromium"
         elif [ "$(uname)" = Linux ]; then
@@ -79,6 +82,10 @@ case $what in
         $pip --no-deps -r tests/nnunet-check-requirements.txt
         ;;
     gui)
+        if command -v dpkg-query >/dev/null 2>&1; then
+            # shellcheck disable=SC2086 # a list of words
+            system_packages $window || say "going on: the viewer may not start without them"
+        fi
         say "installing the program with napari, and with what it computes with"
         $pip -e '.[all]'
         ;;
@@ -91,7 +98,7 @@ case $what in
         $pip -e '.[test,bench]'
         ;;
     *)
-        say "usage: scripts/setup.sh demo|gui|test|bench"
+        say "usage: scripts/setup.sh demo|docs|gui|test|bench"
         exit 2
         ;;
 esac

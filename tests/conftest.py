@@ -21,8 +21,9 @@ from napari_activeft.project import ENVIRONMENT_VARIABLE, Project
 
 # The same examples in every run, so that a change is not blamed for an old fault; to look for new
 # ones: HYPOTHESIS_PROFILE=explore.
-hypothesis_settings.register_profile("repeatable", derandomize=True)
-hypothesis_settings.register_profile("explore")
+# No deadline: a busy machine is no fault of the program.
+hypothesis_settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis_settings.register_profile("explore", deadline=None)
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 # As the program itself sets it, see `napari_activeft.__main__`; torch is loaded after this.

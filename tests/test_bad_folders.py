@@ -24,6 +24,7 @@ from projectmaking import (
 )
 
 from napari_activeft import workflow
+from napari_activeft.project import Project
 
 GOOD = 3
 
@@ -123,6 +124,23 @@ def test_one_bad_file_is_listed_and_the_good_ones_are_added(tmp_path, kind):
         assert workflow.import_labels(project).stored == 4 * GOOD
         assert workflow.export(project).volumes == GOOD
         assert workflow.doctor(project).faults == []
+
+
+def test_label_maps_that_are_added_as_images_are_pointed_out(tmp_path):
+    for seed, name in enumerate(("images/a.nii.gz", "labels/a.nii.gz", "images/b_gt.nii.gz")):
+        write_volume(tmp_path / "in" / name, seed=seed)
+    with Project.open(workflow.init(tmp_path / "p").folder) as project:
+        told = workflow.add(project, tmp_path / "in")
+
+    assert (told.added, told.label_like) == (3, ["images/b_gt", "labels/a"])
+
+
+def test_a_folder_without_an_image_ends_with_another_code(command_line, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("none")
+    command_line.bare("init", command_line.project)
+
+    assert "no image was taken" in command_line("add", tmp_path / "in", code=1).stdout
 
 
 def test_every_bad_file_of_a_folder_is_listed(tmp_path):

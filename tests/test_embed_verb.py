@@ -369,8 +369,9 @@ def test_several_channels_are_one_picture(command_line, tmp_path):
         result = command_line.json("embed", "--encoder", *encoder)
         assert result["embedded"] == SLICES
     write_volume(tmp_path / "single" / "q.nii.gz", seed=99)
-    command_line("add", tmp_path / "single")
-    assert "channels" in command_line.refusal("embed")
+    refused = command_line.json("add", tmp_path / "single", code=1)
+    sentence = refused["problems"][0]["sentence"]
+    assert "has 1 channel, but the volumes of this project have 2" in sentence
 
 
 @pytest.mark.parametrize(
@@ -381,7 +382,7 @@ def test_several_channels_are_one_picture(command_line, tmp_path):
         (["--encoder", "vmamba_small_s2l15"], "vssm_small_0229_ckpt_epoch_222.pth"),
         (["--encoder", "hog", "--random-weights"], "--random-weights was given"),
         (["--encoder", "hog", "--device", "cuda:7"], "--device was given"),
-        (["--scan", "c"], "--scan was given"),
+        (["--encoder", "pixels_pca", "--scan", "c"], "--scan was given"),
         (["--encoder", "vmamba_nano", "--random-weights", "--scan", "triton"], "triton"),
         (["--encoder", "vmamba_nano", "--random-weights", "--device", "cuda:7"], "cuda:7"),
         (["--encoder", "vmamba_nano", "--random-weights", "--device", "gpu"], "gpu"),

@@ -50,6 +50,15 @@ def is_gone(pid):
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
+def test_a_heavy_job_runs_where_the_home_may_not_be_written(project, tmp_path, monkeypatch):
+    (tmp_path / "read-only").write_text("no folder can be made in here")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "read-only" / "cache"))
+
+    job = jobs.wait(project, jobs.start_job(project, "embed", EmbedSettings(encoder="hog")))
+
+    assert job.state == "done", job.reason
+
+
 # Done
 
 

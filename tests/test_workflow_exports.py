@@ -203,6 +203,18 @@ def test_multi_channel_volumes_are_exported_channel_by_channel(tmp_path):
         np.testing.assert_array_equal(second, source)
 
 
+def test_a_folder_called_like_a_data_set_of_nnunet_becomes_that_data_set(project, tmp_path):
+    workflow.import_labels(project)
+    out = tmp_path / "nnUNet_raw" / "Dataset501_Heart"
+
+    made = workflow.export(project, ExportSettings(format="nnunet", out=out))
+
+    assert made.folder == out
+    assert (out / "imagesTr").is_dir()
+    assert read_json(out / "dataset.json")["name"] == "Heart"
+    assert not list(out.glob("Dataset*"))
+
+
 # The whole way, for any volume
 
 

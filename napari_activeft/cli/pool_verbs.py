@@ -100,7 +100,7 @@ def add(
     with opened_project(project) as opened, terminal.progress("reading volumes") as on_progress:
         result = workflow.add(opened, path, settings, on_progress)
     report(result, as_json)
-    if strict and result.problems:
+    if result.nothing or (strict and result.problems):
         raise typer.Exit(1)
 
 

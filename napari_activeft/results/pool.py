@@ -36,6 +36,8 @@ class AddResult:
         The case with the most new volumes, and how many these are: a wrong rule shows here first.
     label_maps
         New or known volumes that have a label map now.
+    label_like
+        Names of new volumes whose files are called as label maps are.
     other_files
         Files that are neither image nor label map.
     problems
@@ -51,8 +53,14 @@ class AddResult:
     largest_case: str | None
     largest_case_volumes: int
     label_maps: int
+    label_like: list[str]
     other_files: int
     problems: list[Problem]
+
+    @property
+    def nothing(self) -> bool:
+        """Whether no image was found that could be taken."""
+        return not (self.added or self.known or self.moved)
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,11 @@ class AddAllResult:
     """What became of the files of several folders, by path."""
 
     paths: dict[str, AddResult]
+
+    @property
+    def nothing(self) -> bool:
+        """Whether no folder held an image."""
+        return all(one.nothing for one in self.paths.values())
 
     @property
     def added(self) -> int:

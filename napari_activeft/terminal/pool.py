@@ -37,7 +37,14 @@ def _(result: AddResult) -> None:
         out.print(f"{counted(result.moved, 'volume')} found again at another place")
     if result.label_maps:
         out.print(f"{counted(result.label_maps, 'label map')} found")
-    if not (result.added or result.known or result.moved):
+    if result.label_like:
+        named = escape(", ".join(result.label_like[:2]))
+        out.print(
+            f"  {counted(len(result.label_like), 'of them is', 'of them are')} called like label "
+            f"maps ({named}): if they are, make a new project and add with --labels, for example "
+            "--labels 'labels/*.nii.gz'"
+        )
+    if result.nothing:
         out.print(
             "no image was taken: NIfTI, DICOM, NRRD, MHA, PNG, JPEG and TIFF files are read"
             f" ({counted(result.other_files, 'other file')} passed over)"

@@ -202,8 +202,12 @@ class _Run:
         """Once the pace is known, take as many steps as fit into the minutes that were asked."""
         minutes, state = self._settings.minutes, self.state
         if minutes is not None and state.step == _PACED:
-            state.steps = max(_PACED + 1, round(60 * minutes / pace))
-            self._log(f"{state.steps} steps fit into {minutes:g} minutes at {pace:.2f} s a step")
+            fitting = round(60 * minutes / pace)
+            state.steps = max(_PACED + 1, fitting)
+            self._log(
+                f"{fitting} steps fit into {minutes:g} minutes at {pace:.2f} s a step"
+                + (f", too few: {state.steps} are taken" if fitting < state.steps else "")
+            )
 
     def _step(self) -> dict[str, Any]:
         """Change the weights once."""

@@ -131,6 +131,8 @@ def _from_run(network: Segmenter, spec: NetworkSpec, number: int, folder: Path) 
 
 def _see_run(spec: NetworkSpec, number: int, folder: Path) -> SavedNetwork:
     """Return the network of a run that another one can start from."""
+    if not folder.is_dir():
+        raise UserError(f"run {number} is to be started from, but this project has no such run")
     saved = SavedNetwork.read(folder)
     before = saved.spec
     if before.classes != spec.classes:
