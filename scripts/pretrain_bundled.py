@@ -3,7 +3,7 @@
     python scripts/pretrain_bundled.py FOLDER [--data ../shared/data]
 
 writes the images into FOLDER, makes a project of them and runs the program's own `pretrain`: first
-on small pictures, then on larger ones from there. Stopped and started again it goes on. The images:
+by masked prediction, then from there by positional contrast. Stopped and started again it goes on. The images:
 synthetic anatomy (`synthetic_anatomy.py`, made here), nuclei of the Data Science Bowl 2018 (CC0),
 ISIC 2017 skin lesions (CC0), and the two small volumes of TotalSegmentator's tests (Apache-2.0),
 each along three directions. The result is copied with its record into the package by --install.
@@ -28,12 +28,11 @@ PACKAGE = HERE.parent / "napari_activeft" / "bundled_encoder"
 NAME = "vmamba_micro_medical"
 PLANS, CASES, PHASES = 40, 8, 2
 SEED = 20261121
-FIRST = ("--view", "64", "--set", "size=96", "--steps", "6000")
-SECOND = ("--view", "96", "--set", "size=128", "--steps", "2500", "--lr", "5e-4",
-          "--set", "smallest=0.15")  # fmt: skip
+FIRST = ("--objective", "masked", "--steps", "6000", "--set", "inverted=0.3")
+SECOND = ("--objective", "position", "--steps", "2000")
 BOTH = (
-    "--encoder", "vmamba_micro", "--objective", "masked", "--batch", "32",
-    "--set", "inverted=0.3", "--set", "masked=0.3", "--set", "check_every=250",
+    "--encoder", "vmamba_micro", "--view", "64", "--set", "size=96", "--batch", "32",
+    "--set", "masked=0.3", "--set", "check_every=200",
 )  # fmt: skip
 
 
@@ -91,7 +90,9 @@ def install(folder: Path) -> None:
     save_safetensors(halves, PACKAGE / "weights.safetensors", {"name": NAME})
     told = json.loads((folder / "encoder.json").read_text())
     told.pop("notes")  # they and the start name a path of this machine
-    told["settings"]["start"] = "the first stage, on smaller pictures"
+    told["settings"]["start"] = "the first stage, masked prediction from random weights"
+    told["licence"] = "BSD-3-Clause"
+    told["parameters"] = sum(one.numel() for one in halves.values())
     told |= {"name": NAME, "weight_hash": feature_hash({k: v.float() for k, v in halves.items()})}
     (PACKAGE / "encoder.json").write_text(json.dumps(told, indent=1) + "\n")
 
