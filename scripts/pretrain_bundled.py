@@ -3,10 +3,12 @@
     python scripts/pretrain_bundled.py FOLDER [--data ../shared/data]
 
 writes the images into FOLDER, makes a project of them and runs the program's own `pretrain`: first
-by masked prediction, then from there by positional contrast. Stopped and started again it goes on. The images:
-synthetic anatomy (`synthetic_anatomy.py`, made here), nuclei of the Data Science Bowl 2018 (CC0),
-ISIC 2017 skin lesions (CC0), and the two small volumes of TotalSegmentator's tests (Apache-2.0),
-each along three directions. The result is copied with its record into the package by --install.
+by masked prediction, then from there by positional contrast. Stopped and started again it goes on.
+
+The images: synthetic anatomy (`synthetic_anatomy.py`, made here), nuclei of the Data Science Bowl
+2018 (CC0), ISIC 2017 skin lesions (CC0), and the two small volumes of TotalSegmentator's tests
+(Apache-2.0), each along three directions. --install copies the result and its record into the
+package.
 """
 
 from __future__ import annotations

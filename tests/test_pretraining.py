@@ -401,6 +401,10 @@ def test_minutes_decide_how_many_steps_are_taken(tmp_path, monkeypatch):
     assert 3 <= made.steps < 60
     assert any(f"{made.steps} steps fit" in note for note in made.notes)
 
+    short = learnt(tmp_path / "two", minutes=1e-6, steps=2000)
+    assert short.steps == 3
+    assert any("0 steps fit" in note and "too few: 3 are taken" in note for note in short.notes)
+
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_what_was_sound(tmp_path, monkeypatch):
     whole = module.OBJECTIVES["masked"]

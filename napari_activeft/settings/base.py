@@ -33,7 +33,8 @@ RunNumber = Annotated[int, BeforeValidator(_number_of_a_run), Field(ge=1)]
 class Settings(BaseModel):
     """What all settings share: they do not change, and unknown names are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Built when they are first used: `--help` loads all of them and uses none.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     def absolute(self) -> Self:
         """Return the same with absolute paths, for a program that runs in another folder."""
