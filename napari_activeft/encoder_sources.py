@@ -14,14 +14,14 @@ from typing import Any, Final
 from napari_activeft.embedding.encoder import WEIGHTLESS
 from napari_activeft.errors import UserError
 from napari_activeft.kept_weights import file_of
-from napari_activeft.settings.learning import AUTO
+from napari_activeft.settings.learning import AUTO, ENCODER
 from napari_activeft.training.pretrain_files import RECORD, WEIGHTS
 from napari_activeft.weights import WeightEntry, list_weights, weights_path
 
 BUNDLED: Final = "vmamba_micro_medical"
 OFFICIAL: Final = "vmamba_small_s2l15"
 WITH_THE_PROGRAM: Final = "comes with the program"
-DEFAULT: Final = "pixels_pca"
+DEFAULT: Final = "hog"
 """What did best of all that needs no download, see the table of encoders in docs/benchmarks.md."""
 _BUNDLED_FOLDER: Final = Path(__file__).parent / "bundled_encoder"
 
@@ -216,6 +216,13 @@ def encoder_file(named: str, project: Path | None = None) -> Path:
         return Path(named)
     own = _held(named, project)
     return own.weights if own is not None else weights_path(named)
+
+
+def start_by_file(start: str, project: Path) -> str:
+    """Return what a training starts from, the encoder that it names as a file."""
+    if not start.startswith(ENCODER):
+        return start
+    return f"{ENCODER}{encoder_file(start.removeprefix(ENCODER), project).absolute()}"
 
 
 def known_encoders(project: Path | None = None) -> list[str]:

@@ -17,7 +17,16 @@ from projectmaking import assert_sentence
 
 from napari_activeft import jobs, workflow
 from napari_activeft.embedding.quality import effective_rank, places_in, quality
-from napari_activeft.encoder_sources import DEFAULT, OFFICIAL, own_encoders, read_encoder
+from napari_activeft.encoder_sources import (
+    BUNDLED,
+    DEFAULT,
+    OFFICIAL,
+    WITH_THE_PROGRAM,
+    listed_weights,
+    own_encoders,
+    read_encoder,
+    start_by_file,
+)
 from napari_activeft.errors import Cancelled, UserError
 from napari_activeft.job_steps import going_on
 from napari_activeft.project import Project
@@ -460,6 +469,18 @@ def test_the_pool_adapts_an_encoder_that_embeds_and_starts_a_network(project):
     assert any("starts from own-1" in note for note in trained.notes)
 
 
+def test_a_simulation_starts_from_an_encoder_of_the_project_by_its_file(project, tmp_path):
+    made = workflow.pretrain(project, PretrainSettings(**QUICK, steps=1))
+    (tmp_path / "mine.safetensors").touch()
+
+    told = start_by_file("encoder:own-1", project.folder)
+    assert told == f"encoder:{made.folder / 'weights.safetensors'}"
+    for other in ("auto", "random", "run:2", f"encoder:{tmp_path / 'mine.safetensors'}"):
+        assert start_by_file(other, project.folder) == other
+    with pytest.raises(UserError, match="no weights are called 'own-2'"):
+        start_by_file("encoder:own-2", project.folder)
+
+
 def test_encoders_get_names_of_their_own(project, command_line):
     command_line("pretrain", *QUICK_WORDS, "--steps", "1")
     command_line("pretrain", *QUICK_WORDS, "--steps", "1", "--start", "encoder:own-1")
@@ -588,6 +609,18 @@ def test_auto_is_the_official_encoder_where_its_weights_are_and_says_so(project,
     save_safetensors(network.state_dict(), tmp_path / "weights" / f"{OFFICIAL}.safetensors", {})
     with pytest.raises(UserError, match=OFFICIAL):  # found, and of another size
         workflow.embed(project, EmbedSettings())
+
+
+def test_the_encoder_that_comes_with_the_program_embeds_and_is_where_adapting_starts(project):
+    embedded = workflow.embed(project, EmbedSettings(encoder=BUNDLED, device="cpu"))
+    quick = {**QUICK, "encoder": "vmamba_micro", "start": "auto"}
+    adapted = workflow.pretrain(project, PretrainSettings(**quick, steps=1))
+    first = listed_weights()[0]
+
+    assert (embedded.encoder, embedded.size) == (BUNDLED, 320)
+    assert any(BUNDLED in note for note in adapted.notes)
+    assert (first.name, first.present, first.source) == (BUNDLED, True, WITH_THE_PROGRAM)
+    assert first.size == first.path.stat().st_size < 15e6
 
 
 def test_a_pool_in_colour_adapts_an_encoder_too(tmp_path):
