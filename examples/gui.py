@@ -26,6 +26,9 @@ SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 
 def main() -> None:
     """Open the session."""
+    parser = argparse.ArgumentParser(description="The annotation session in napari.")
+    parser.add_argument("folder", type=Path, help="of a project; a sample is made if it is new")
+    folder = parser.parse_args().folder
     try:
         import napari
 
@@ -37,9 +40,6 @@ def main() -> None:
             "no screen is here (DISPLAY is not set): start the viewer on a desktop, or over "
             "`ssh -X`, or label on another computer and use the command line here"
         )
-    parser = argparse.ArgumentParser(description="The annotation session in napari.")
-    parser.add_argument("folder", type=Path, help="of a project; a sample is made if it is new")
-    folder = parser.parse_args().folder
     if not (folder / PROJECT_FILE).is_file():
         make_sample_project(folder)
     dock = open_session(napari.Viewer())

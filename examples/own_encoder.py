@@ -47,10 +47,12 @@ def main() -> None:
                 encoder="vmamba_nano", steps=4, minutes=asked.minutes, size=64, view=32, batch=8
             ),
         )
-        print(
-            f"{learnt.name}: nearest slices of other cases lie at the same place for "
-            f"{learnt.after.retrieval:.0%} (before {learnt.before.retrieval:.0%})"
-        )
+        before, after = learnt.before.retrieval, learnt.after.retrieval
+        if before is not None and after is not None:  # there are other cases to be found in
+            print(
+                f"{learnt.name}: the nearest slice of another case lies at the same place for "
+                f"{after:.0%} (before {before:.0%})"
+            )
         workflow.embed(project, EmbedSettings(encoder=learnt.name))
         workflow.select(project, SelectSettings(budget=Budget.parse("5%"), seed=1))
         # In real life annotators answer; label maps that exist already can stand in for them.

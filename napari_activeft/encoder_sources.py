@@ -7,7 +7,7 @@ and ``pretrain`` leaves encoders of the project's own in its folder ``encoders``
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -127,7 +127,9 @@ def read_encoder(folder: Path) -> OwnEncoder:
 def bundled_encoder() -> OwnEncoder | None:
     """Return the encoder that comes with the program; None where it was left out."""
     folder = _BUNDLED_FOLDER
-    return read_encoder(folder) if (folder / RECORD).is_file() else None
+    if not (folder / RECORD).is_file():
+        return None
+    return replace(read_encoder(folder), name=BUNDLED)
 
 
 def listed_weights() -> list[WeightEntry]:

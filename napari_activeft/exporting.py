@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from napari_activeft.errors import OnProgress
+from napari_activeft.errors import OnProgress, UserError
 from napari_activeft.exports import ClassLabel, LabelledVolume
 from napari_activeft.exports import export as write_export
 from napari_activeft.geometry import Geometry
@@ -16,7 +16,7 @@ from napari_activeft.results import ExportResult
 from napari_activeft.settings import ExportSettings
 from napari_activeft.whole_folder import whole_folder
 
-_DATASET: Final = re.compile(r"Dataset(?P<number>[0-9]{3})_(?P<name>[A-Za-z0-9]+)")
+_DATASET: Final = re.compile(r"Dataset(?P<number>[0-9]{3})_(?P<name>[A-Za-z0-9_-]+)")
 
 
 def export_project(
@@ -29,6 +29,11 @@ def export_project(
     """
     out = settings.out or project.folder / "exports" / settings.format
     named = _DATASET.fullmatch(out.name) if settings.format == "nnunet" else None
+    if settings.format == "nnunet" and not named and re.match(r"Dataset\d", out.name):
+        raise UserError(
+            f"{out.name} was given, but nnU-Net calls its data sets Dataset, three digits, _ and a "
+            "name of letters, figures, - and _: write for example Dataset012_Heart"
+        )
     with whole_folder(out, overwrite=settings.overwrite) as staging:
         report = write_export(
             settings.format,
@@ -36,11 +41,11 @@ def export_project(
             [ClassLabel(c.value, c.name, c.colour) for c in project.store.classes()],
             staging,
             name=named["name"] if named else project.store.project().name,
-            dataset_id=int(named["number"]) if named else 1,
+            data_set=out.name if named else None,
             on_progress=on_progress,
         )
         if named:
-            _lift(next(staging.glob("Dataset*")))
+            _lift(staging / out.name)
     return ExportResult(
         settings.format, out, report.volumes, report.slices, report.files, list(report.notes)
     )

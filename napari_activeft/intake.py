@@ -6,6 +6,7 @@ goes on by adding the same folder again.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from dataclasses import replace
@@ -25,8 +26,11 @@ from napari_activeft.wording import counted
 
 # Often enough that a kill costs little, rarely enough that the disk is not the brake.
 _BATCH_SECONDS = 2.0
-_LABEL_FOLDERS = {"labels", "labelstr", "labelsts", "masks", "segmentations"}
-_LABEL_ENDINGS = ("_gt", "_seg", "_label", "_labels", "_mask", "-seg", "-label", "-mask")
+_LABEL_FOLDERS = {
+    *("label", "labels", "labelstr", "labelsts", "mask", "masks", "gt"),
+    *("segmentation", "segmentations"),
+}
+_LABEL_ENDING = re.compile(r"[-_](gt|seg|segmentation|label|labels|labelmap|mask)(\.\w+){1,2}$")
 
 
 class Intake:
@@ -60,6 +64,7 @@ class Intake:
         self._by_hash = {volume.content_hash: volume for volume in self._stored}
         self._names = {volume.name for volume in self._stored}
         self._channels = self._stored[0].channels if self._stored else None
+        self._first = self._stored[0].name if self._stored else ""
         self._splits = project.store.case_splits()
         self._disputed: set[str] = set()
         self.label_like: list[str] = []
@@ -160,6 +165,7 @@ class Intake:
             found, volume, sliced, case=case, name=name, label=label, digest=digest, size=size
         )
         self.added += 1
+        self._channels, self._first = volume.channels, self._first or name
         self.volumes_of_case[case] += 1
         self.slices += len(sliced.emptiness)
         if looks_like_a_label_map(found.source.paths[0].relative_to(self._found.root)):
@@ -167,12 +173,11 @@ class Intake:
 
     def _see_channels(self, found: FoundVolume, volume: Volume) -> None:
         """Refuse a volume that no network could learn from beside those that are there."""
-        if self._channels is None:
-            self._channels = volume.channels
-        if volume.channels != self._channels:
+        if self._channels not in (None, volume.channels):
             raise UserError(
                 f"{found.source.paths[0]} has {counted(volume.channels, 'channel')}, but the "
-                f"volumes of this project have {self._channels}: add it to a project of its own"
+                f"volumes of this project, such as {self._first}, have {self._channels}: add it to "
+                "a project of its own (or make a new one without the others, by --ignore)"
             )
 
     def _record(
@@ -290,8 +295,7 @@ class Intake:
 def looks_like_a_label_map(path: Path) -> bool:
     """Return whether a file is called as label maps often are: ``labels/a.nii``, ``a_gt.nii``."""
     folders = {part.lower() for part in path.parts[:-1]}
-    stem = path.name.partition(".")[0].lower()
-    return bool(folders & _LABEL_FOLDERS) or stem.endswith(_LABEL_ENDINGS)
+    return bool(folders & _LABEL_FOLDERS or _LABEL_ENDING.search(path.name.lower()))
 
 
 def _duplicate(name: str) -> str:

@@ -16,7 +16,6 @@ from napari_activeft.class_table import changed_classes, classes_for
 from napari_activeft.comparison import compare as run_comparison
 from napari_activeft.comparison_pools import feature_sets
 from napari_activeft.comparison_tables import Comparison
-from napari_activeft.encoder_sources import start_by_file
 from napari_activeft.errors import OnProgress, no_progress
 from napari_activeft.evaluating import evaluate_predictions
 from napari_activeft.examination import examine_project
@@ -349,9 +348,7 @@ def simulate(
     Nothing is stored in the project; the trainings that were done stay if ``on_progress`` raises
     `Cancelled`, and another call goes on from there.
     """
-    start = start_by_file(settings.train.start, project.folder)
-    train = settings.train.model_copy(update={"start": start})
-    return simulate_project(project, settings.model_copy(update={"train": train}), on_progress)
+    return simulate_project(project, settings, on_progress)
 
 
 def export(

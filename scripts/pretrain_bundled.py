@@ -92,6 +92,8 @@ def install(folder: Path) -> None:
     save_safetensors(halves, PACKAGE / "weights.safetensors", {"name": NAME})
     told = json.loads((folder / "encoder.json").read_text())
     told.pop("notes")  # they and the start name a path of this machine
+    for name in ("name", "threads"):  # how it was run, not what it is
+        told["settings"].pop(name)
     told["settings"]["start"] = "the first stage, masked prediction from random weights"
     told["licence"] = "BSD-3-Clause"
     told["parameters"] = sum(one.numel() for one in halves.values())

@@ -57,7 +57,7 @@ if [ ! -x .venv/bin/python ]; then
 fi
 
 # What a window of Qt needs on Debian; a desktop has most of it.
-window="libegl1 libgl1 libgl1-mesa-dri libfontconfig1 libxkbcommon-x11-0 libxcb-cursor0 \
+window="libegl1 libgl1 libgl1-mesa-dri libfontconfig1 libglib2.0-0 libxkbcommon-x11-0 libxcb-cursor0 \
     libxcb-icccm4 libxcb-keysyms1 libxcb-shape0 libxcb-image0 libxcb-render-util0 libdbus-1-3"
 
 pip="env PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install -q -c constraints.txt"

@@ -23,7 +23,8 @@ from projectmaking import (
     write_volume,
 )
 
-from napari_activeft import workflow
+from napari_activeft import intake, workflow
+from napari_activeft.intake import looks_like_a_label_map
 from napari_activeft.project import Project
 
 GOOD = 3
@@ -133,6 +134,37 @@ def test_label_maps_that_are_added_as_images_are_pointed_out(tmp_path):
         told = workflow.add(project, tmp_path / "in")
 
     assert (told.added, told.label_like) == (3, ["images/b_gt", "labels/a"])
+
+
+@pytest.mark.parametrize(
+    ("path", "is_label"),
+    [
+        ("a_segmentation.png", True),
+        ("gt/a.nii.gz", True),
+        ("sub.01_seg.nii.gz", True),
+        ("x-labelmap.nrrd", True),
+        ("segment.nii.gz", False),
+        ("labelled/a.nii", False),
+        ("unmasked.png", False),
+    ],
+)
+def test_names_tell_label_maps(path, is_label):
+    assert looks_like_a_label_map(Path(path)) == is_label
+
+
+def test_an_image_that_is_refused_for_another_reason_decides_no_channels(tmp_path, monkeypatch):
+    monkeypatch.setattr(intake, "MAX_SIDE", 40)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save(folder / "0_banner.png")
+    write_volume(folder / "a.nii.gz", seed=1)
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(folder / "z_logo.png")
+    with Project.open(workflow.init(tmp_path / "p").folder) as project:
+        told = workflow.add(project, folder)
+
+    assert told.added == 1
+    assert [Path(one.path).name for one in told.problems] == ["0_banner.png", "z_logo.png"]
+    assert "such as a, have 1" in told.problems[1].sentence
 
 
 def test_a_folder_without_an_image_ends_with_another_code(command_line, tmp_path):

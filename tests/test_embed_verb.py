@@ -41,6 +41,8 @@ sys.argv = ["napari-activeft", *sys.argv[1:]]
 cli.main()
 """
 
+BY_PCA = ("--encoder", "pixels_pca")
+
 
 @pytest.fixture(autouse=True)
 def _empty_weight_cache(tmp_path, monkeypatch):
@@ -91,9 +93,9 @@ def test_every_slice_gets_a_vector_once(embedded, arguments, size):
     assert (embedded.project / "embeddings") in made.folder.parents
 
 
-def test_the_default_is_pixels_pca_and_info_lists_what_was_made(embedded):
+def test_the_default_is_hog_and_info_lists_what_was_made(embedded):
+    embedded("embed", *BY_PCA)
     embedded("embed")
-    embedded("embed", "--encoder", "hog")
 
     made = embedded.json("info")["embeddings"]
 
@@ -202,21 +204,21 @@ def test_an_image_that_changed_is_listed_and_not_embedded(embedded, images):
 def test_components_are_learnt_from_all_images_once_they_are_back(embedded, images):
     gone = next(images.glob("patient2/*frame1.nii.gz"))
     gone.rename(gone.with_suffix(".away"))
-    embedded("embed", code=1)
+    embedded("embed", *BY_PCA, code=1)
     gone.with_suffix(".away").rename(gone)
 
-    after = embedded.json("embed")
+    after = embedded.json("embed", *BY_PCA)
 
     shutil.rmtree(embedded.project / "embeddings")
-    assert embedded.json("embed")["weight_hash"] == after["weight_hash"]
+    assert embedded.json("embed", *BY_PCA)["weight_hash"] == after["weight_hash"]
 
 
 def test_a_pool_that_grew_leaves_one_embedding_by_pixels_pca(embedded, tmp_path):
-    embedded("embed")
+    embedded("embed", *BY_PCA)
     write_volume(tmp_path / "more" / "patient0" / "p.nii.gz", seed=77)
     embedded("add", tmp_path / "more")
 
-    embedded("embed")
+    embedded("embed", *BY_PCA)
 
     (made,) = embedded.json("info")["embeddings"]
     assert made["slices"] == SLICES + 4
@@ -225,7 +227,7 @@ def test_a_pool_that_grew_leaves_one_embedding_by_pixels_pca(embedded, tmp_path)
 def test_the_vectors_used_last_are_the_ones_that_count(embedded):
     for size in ("32", "64", "48"):
         embedded("embed", "--encoder", "hog", "--size", size)
-    embedded("embed")
+    embedded("embed", *BY_PCA)
     embedded("embed", "--encoder", "hog", "--size", "64")
 
     assert vectors_of(embedded.project)[0].side == 64
@@ -246,7 +248,7 @@ def test_random_weights_are_told_apart_from_the_same_weights_of_a_file(embedded,
 
 def test_one_damaged_embedding_is_named_and_stops_no_other(embedded):
     embedded("embed", "--encoder", "hog")
-    embedded("embed")
+    embedded("embed", *BY_PCA)
     hog = next((embedded.project / "embeddings").glob("hog-*"))
     (hog / "embedding.json").write_text("{")
 
@@ -257,11 +259,11 @@ def test_one_damaged_embedding_is_named_and_stops_no_other(embedded):
 
 
 def test_a_damaged_basis_is_fitted_anew(embedded):
-    first = embedded.json("embed")
+    first = embedded.json("embed", *BY_PCA)
     basis = next((embedded.project / "embeddings").glob("*.npz"))
     basis.write_bytes(basis.read_bytes()[:1000])
 
-    again = embedded.json("embed")
+    again = embedded.json("embed", *BY_PCA)
 
     assert (again["weight_hash"], again["computed"]) == (first["weight_hash"], 0)
 

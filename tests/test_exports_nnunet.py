@@ -245,9 +245,9 @@ def test_volumes_with_different_channels_are_refused(sources, out):
         export("nnunet", volumes, CLASSES, out, name="x")
 
 
-def test_the_data_set_takes_another_number_and_a_clean_name(sources, out):
+@pytest.mark.parametrize("asked", [None, "Dataset219_AMOS2022_task2"])
+def test_the_data_set_takes_another_number_and_a_clean_name(sources, out, asked):
     volumes = [label(sources[0], name="v")]
-    export("nnunet", volumes, CLASSES, out, name="../Müller 膝", dataset_id=42)
-    assert [path.name for path in out.iterdir()] == ["Dataset042_Muller"]
-    with pytest.raises(UserError, match="numbers data sets 1 to 999, not 1000"):
-        export("nnunet", volumes, CLASSES, out, name="x", dataset_id=1000)
+    told = export("nnunet", volumes, CLASSES, out, name="../Müller 膝", data_set=asked)
+    assert [path.name for path in out.iterdir()] == [asked or "Dataset001_Muller"]
+    assert any(f"{asked or 'Dataset001_Muller'}/dataset.json" in note for note in told.notes)

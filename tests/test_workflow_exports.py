@@ -203,16 +203,19 @@ def test_multi_channel_volumes_are_exported_channel_by_channel(tmp_path):
         np.testing.assert_array_equal(second, source)
 
 
-def test_a_folder_called_like_a_data_set_of_nnunet_becomes_that_data_set(project, tmp_path):
+@pytest.mark.parametrize("name", ["Heart", "AMOS2022_task-2"])
+def test_a_folder_called_like_a_data_set_of_nnunet_becomes_that_data_set(project, tmp_path, name):
     workflow.import_labels(project)
-    out = tmp_path / "nnUNet_raw" / "Dataset501_Heart"
+    out = tmp_path / "nnUNet_raw" / f"Dataset501_{name}"
 
     made = workflow.export(project, ExportSettings(format="nnunet", out=out))
 
     assert made.folder == out
     assert (out / "imagesTr").is_dir()
-    assert read_json(out / "dataset.json")["name"] == "Heart"
+    assert read_json(out / "dataset.json")["name"] == name
     assert not list(out.glob("Dataset*"))
+    with pytest.raises(UserError, match="Dataset12_x was given"):
+        workflow.export(project, ExportSettings(format="nnunet", out=tmp_path / "Dataset12_x"))
 
 
 # The whole way, for any volume

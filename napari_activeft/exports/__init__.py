@@ -40,7 +40,7 @@ def export(
     *,
     name: str,
     on_progress: OnProgress = no_progress,
-    dataset_id: int = 1,
+    data_set: str | None = None,
 ) -> ExportReport:
     """Write the accepted masks of volumes as a data set of another tool.
 
@@ -58,8 +58,8 @@ def export(
         Name of the data set.
     on_progress
         Called after every volume; may raise `Cancelled`.
-    dataset_id
-        1 to 999, for nnU-Net only, which numbers its data sets.
+    data_set
+        Name of nnU-Net's folder, such as Dataset501_Heart; Dataset001 and ``name`` by default.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def export(
     if exporter is None:
         raise UserError(f"there is no export {format!r}: choose one of {', '.join(EXPORTERS)}")
     if exporter is export_nnunet:
-        exporter = partial(export_nnunet, dataset_id=dataset_id)
+        exporter = partial(export_nnunet, data_set=data_set)
     _check(volumes, classes)
     report = exporter(volumes, classes, out, name=name, on_progress=on_progress)
     both = cases_on_both_sides(volumes)

@@ -64,9 +64,9 @@ def export_nnunet(
     *,
     name: str,
     on_progress: OnProgress,
-    dataset_id: int = 1,
+    data_set: str | None = None,
 ) -> ExportReport:
-    """Write ``Dataset<id>_<Name>`` as nnU-Net v2 wants it in its folder ``nnUNet_raw``.
+    """Write ``Dataset001_<Name>`` as nnU-Net v2 wants it in its folder ``nnUNet_raw``.
 
     Class ids become 1, 2, 3 and so on in order; slices without a mask and pixels that nobody
     labelled get the ignore label, which is one more. Training and validation volumes go to
@@ -75,17 +75,15 @@ def export_nnunet(
 
     Parameters
     ----------
-    dataset_id
-        1 to 999, and free in the user's ``nnUNet_raw``.
+    data_set
+        Name of the folder, ``Dataset`` with three digits and a name; Dataset001 by default.
 
     Raises
     ------
     UserError
         Moreover if no training volume has a mask, or the volumes differ in their channels.
     """
-    if not 1 <= dataset_id <= 999:
-        raise UserError(f"nnU-Net numbers data sets 1 to 999, not {dataset_id}: choose one of them")
-    folder = out / f"Dataset{dataset_id:03d}_{alphanumeric([name], empty='Export')[name]}"
+    folder = out / (data_set or f"Dataset001_{alphanumeric([name], empty='Export')[name]}")
     for part in ("imagesTr", "labelsTr"):
         (folder / part).mkdir(parents=True)
     renumber = {0: 0} | {label.value: n for n, label in enumerate(_in_order(classes), start=1)}

@@ -95,7 +95,7 @@ class PretrainSettings(Settings):
     steps: int = Field(default=2000, ge=1)
     minutes: float | None = Field(default=None, gt=0.0, le=100_000.0)
     batch: int = Field(default=32, ge=2, le=4096)
-    slices: int = Field(default=20_000, ge=2)
+    slices: int = Field(default=20_000, ge=4)
     lr: float = Field(default=1e-3, gt=0.0, allow_inf_nan=False)
     weight_decay: float = Field(default=0.04, ge=0.0, allow_inf_nan=False)
     betas: tuple[float, float] = (0.9, 0.999)

@@ -221,6 +221,8 @@ def recipe_hash(settings: SimulateSettings) -> str:
             include={"test_split", "folds", "unlabelled", "absent_as_zero", "tta", "largest"}
         ),
     }
+    if settings.train.start.startswith(ENCODER):
+        told["train"]["start"] = ENCODER  # what its file holds counts, not where it lies
     if settings.recipe == "study":
         told["epochs"] = settings.epochs
         told["train"].pop("steps")  # the epochs decide them

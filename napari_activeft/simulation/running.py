@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from napari_activeft import __version__
+from napari_activeft.encoder_sources import start_by_file
 from napari_activeft.errors import Cancelled, OnProgress, Problem, UserError, no_progress
 from napari_activeft.extras import need_compute
 from napari_activeft.project import Project
@@ -58,6 +59,9 @@ def simulate_project(
         could be made.
     """
     need_compute("simulating")
+    start = start_by_file(settings.train.start, project.folder)
+    train = settings.train.model_copy(update={"start": start})
+    settings = settings.model_copy(update={"train": train})
     see_selectors(settings)
     _see_networks(settings)
     material = Material(project, settings)

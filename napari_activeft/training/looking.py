@@ -6,7 +6,7 @@ Symbols: n slices, d vector size.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
@@ -70,15 +70,15 @@ class Looking:
         cases = [pictures.cases[row] for row in rows]
         return quality(np.concatenate(parts), cases, pictures.places[rows])
 
-    def taken(self, rows: Any) -> Tensor:  # noqa: ANN401 - whatever indexes an array
-        """Return pictures (n, c, s, s), 0 to 1, on the device."""
-        values = torch.from_numpy(self._pictures.values[rows])
-        return values.to(self._fabric.device).float() / 255
-
     @torch.inference_mode()
     def _vectors(self, network: nn.Module, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         size = (self._side, self._side)
-        whole = interpolate(self.taken(rows), size=size, mode="bilinear", antialias=True)
+        whole = interpolate(
+            self._pictures.shown(rows, self._fabric.device),
+            size=size,
+            mode="bilinear",
+            antialias=True,
+        )
         with self._fabric.autocast():
             pooled = network.forward_features(self._normalise(whole)).pooled  # type: ignore[operator]
         vectors: NDArray[np.float32] = pooled.float().cpu().numpy()

@@ -33,7 +33,7 @@ class Batch:
     companions
         The same shape: of each picture one that shows the same, or itself.
     alike
-        Bool (b, b): which pictures may show the same, by where they lie.
+        Bool (2 b, 2 b): which pictures, and then companions, may show the same, by where they lie.
     """
 
     pictures: Tensor

@@ -28,10 +28,14 @@ class PositionContrast(MaskedModelling):
     """Contrast by place (PCL; Zeng et al., 2021) beside masked prediction, which keeps detail.
 
     Two views, one of a slice and one of a companion (a neighbour, the same place in another phase,
-    or the slice of another case that lies at the same place and looks most like it), must be
+    or a slice of another case that lies at the same place and looks much like it), must be
     nearer to each other than to the other views of the batch (normalised temperature-scaled
     cross entropy; Chen et al., 2020); slices that may show the same are no opponents. Where a pool
     has no stacks or one case only, companions are the slices themselves.
+
+    Half of the contrast is of the pooled vectors themselves, which is what `embed` keeps; half of
+    what a small head makes of them, whose norm over the batch lets an encoder learn that starts at
+    random: alone it would leave the vectors all but alike.
 
     A batch is mirrored as a whole: were each pair mirrored in its own way, that would tell it from
     the others. Light changes little, because brightness is part of what a slice shows.
@@ -97,14 +101,13 @@ def contrast(vectors: Tensor, alike: Tensor) -> Tensor:
     vectors
         Shape (2 b, d): of the pictures, then of their companions; only their directions count.
     alike
-        Bool (b, b): who is no opponent of whom.
+        Bool (2 b, 2 b): who is no opponent of whom.
     """
-    b = len(alike)
     unit = F.normalize(vectors, dim=1)
     likeness = torch.mm(unit, unit.T) / _TEMPERATURE
-    own = torch.arange(2 * b, device=vectors.device)
-    wanted = own.roll(b)
-    left_out = alike.to(vectors.device).repeat(2, 2)
+    own = torch.arange(len(vectors), device=vectors.device)
+    wanted = own.roll(len(vectors) // 2)
+    left_out = alike.to(vectors.device).clone()
     left_out[own, wanted] = False
     left_out[own, own] = True
     return F.cross_entropy(likeness.masked_fill(left_out, _NEVER), wanted)

@@ -26,6 +26,7 @@ from napari_activeft.models.checkpoint_files import save_safetensors
 from napari_activeft.models.checkpoints import feature_hash
 from napari_activeft.training.averaging import RunningMean
 from napari_activeft.training.batches import torch_seed
+from napari_activeft.training.companions import Companions
 from napari_activeft.training.launching import launch
 from napari_activeft.training.looking import Looking
 from napari_activeft.training.loop import Diverged, now
@@ -37,7 +38,7 @@ from napari_activeft.training.pretrain_files import GO_ON, RECORD, WEIGHTS
 from napari_activeft.training.pretrained import Pretrained, State
 from napari_activeft.training.progress import OnLog, Progress, ignore
 from napari_activeft.training.run_files import RESUME, read_resume, write_curve
-from napari_activeft.training.unlabelled import Companions, Pictures, Turns
+from napari_activeft.training.unlabelled import Pictures, Turns
 from napari_activeft.training.whole_files import write_text, write_whole
 
 if TYPE_CHECKING:
@@ -126,10 +127,10 @@ class _Run:
         channels = pictures.values.shape[1]
         self._normalise = normaliser(channels, fabric.device)
         self._look = Looking(pictures, settings.view, settings.seed, fabric, self._normalise)
-        kind = OBJECTIVES[settings.objective]
-        across = kind.across
+        self._kind = OBJECTIVES[settings.objective]
+        across = self._kind.across
         self._companions = Companions(pictures, across=across) if settings.companions else None
-        self._turns = Turns(pictures.stacks, kind.together, settings.seed)
+        self._turns = Turns(pictures.stacks, self._kind.together, settings.seed)
         self.state = State(steps=settings.steps)
         self._between_steps = True
 
@@ -154,8 +155,7 @@ class _Run:
 
     def _made(self) -> Objective:
         width = self._network.forward_features(self._one()).pooled.shape[1]  # type: ignore[operator]
-        kind = OBJECTIVES[self._settings.objective]
-        return kind(self._network, width, self._settings, self._normalise)
+        return self._kind(self._network, width, self._settings, self._normalise)
 
     @torch.no_grad()
     def _one(self) -> Tensor:
@@ -265,8 +265,9 @@ class _Run:
         rows = self._turns.rows(step * settings.batch, settings.batch)
         rng = np.random.default_rng([settings.seed, _COMPANION, step])
         others = rows if self._companions is None else self._companions.drawn(rows, rng)
-        alike = torch.from_numpy(self._pictures.alike(rows))
-        return Batch(self._look.taken(rows), self._look.taken(others), alike)
+        pictures, device = self._pictures, self._fabric.device
+        alike = torch.from_numpy(pictures.alike(np.concatenate([rows, others])))
+        return Batch(pictures.shown(rows, device), pictures.shown(others, device), alike)
 
     # What it is worth
 
