@@ -21,7 +21,7 @@ from napari_activeft.settings import (
 
 @pytest.fixture
 def embedded(project):
-    workflow.embed(project, EmbedSettings())
+    workflow.embed(project, EmbedSettings(encoder="pixels_pca"))
     return project
 
 
