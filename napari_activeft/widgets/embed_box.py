@@ -38,8 +38,9 @@ class EmbedBox(QWidget):
         self._state, self._changed = state, changed
         self._own: tuple[str, ...] | None = None  # as listed; None before a project is seen
         self.encoder = choice(
-            "auto takes what is best of all that is on this computer; pixels_pca and hog need no "
-            "weights; vmamba networks need theirs, see the command `napari-activeft weights`",
+            "auto takes what is best of all that is on this computer; hog, pixels_pca and "
+            "vmamba_micro_medical need nothing; other networks need their weights, see the command "
+            "`napari-activeft weights`",
             [(name, name, "") for name in known_encoders()],
         )
         self.device = choice(
