@@ -46,7 +46,8 @@ class PretrainSettings(Settings):
         Whether neighbouring slices, the same place of other volumes of the case, and (position
         only) what lies there and looks alike in other cases, count as the same.
     turns
-        Whether views may be mirrored: none or flips.
+        Whether views may be mirrored: none or flips. Images of one kind mostly lie the same way,
+        and then which side is which tells where a slice is from.
     inverted
         Share of views with dark and bright exchanged: for pools of several modalities.
     steps
@@ -84,13 +85,13 @@ class PretrainSettings(Settings):
     start: Name = AUTO
     name: Name | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)
     size: int = Field(default=128, ge=32, le=1024)
-    view: int = Field(default=96, ge=32, le=1024)
+    view: int = Field(default=64, ge=32, le=1024)
     locals: int = Field(default=4, ge=0, le=16)
     masked: float = Field(default=0.3, gt=0.0, lt=1.0)
     prototypes: int = Field(default=1024, ge=2, le=65536)
     smallest: float | None = Field(default=None, gt=0.0, le=1.0)
     companions: bool = True
-    turns: Literal["none", "flips"] = "flips"
+    turns: Literal["none", "flips"] = "none"
     inverted: Share = 0.0
     steps: int = Field(default=2000, ge=1)
     minutes: float | None = Field(default=None, gt=0.0, le=100_000.0)
