@@ -80,7 +80,7 @@ def test_without_accepted_masks_the_way_to_them_is_told(project, command_line):
     ("arguments", "words", "code"),
     [
         (("--network", "vmunet_nano"), "no network is called", 1),
-        (("--start", "run:7"), "holds no network", 1),
+        (("--start", "run:7"), "no such run", 1),
         (("--start", "what"), "write random", 2),
         (("--device", "cuda:9"), "the device 'cuda:9' was asked", 1),
         (("--devices", "2"), "torchrun", 1),
