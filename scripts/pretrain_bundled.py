@@ -34,7 +34,7 @@ FIRST = ("--objective", "masked", "--steps", "6000", "--set", "inverted=0.3")
 SECOND = ("--objective", "position", "--steps", "2000")
 BOTH = (
     "--encoder", "vmamba_micro", "--view", "64", "--set", "size=96", "--batch", "32",
-    "--set", "masked=0.3", "--set", "check_every=200",
+    "--turns", "flips", "--set", "masked=0.3", "--set", "check_every=200",
 )  # fmt: skip
 
 
