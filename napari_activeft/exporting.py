@@ -16,7 +16,7 @@ from napari_activeft.results import ExportResult
 from napari_activeft.settings import ExportSettings
 from napari_activeft.whole_folder import whole_folder
 
-_DATASET: Final = re.compile(r"Dataset(?P<number>[0-9]{3})_(?P<name>[A-Za-z0-9_-]+)")
+_DATASET: Final = re.compile(r"Dataset[0-9]{3}_(?P<name>[A-Za-z0-9_-]+)")
 
 
 def export_project(

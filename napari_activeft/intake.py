@@ -63,8 +63,7 @@ class Intake:
         self._stored = project.store.volumes()
         self._by_hash = {volume.content_hash: volume for volume in self._stored}
         self._names = {volume.name for volume in self._stored}
-        self._channels = self._stored[0].channels if self._stored else None
-        self._first = self._stored[0].name if self._stored else ""
+        self._first = next(((one.name, one.channels) for one in self._stored), None)
         self._splits = project.store.case_splits()
         self._disputed: set[str] = set()
         self.label_like: list[str] = []
@@ -165,7 +164,7 @@ class Intake:
             found, volume, sliced, case=case, name=name, label=label, digest=digest, size=size
         )
         self.added += 1
-        self._channels, self._first = volume.channels, self._first or name
+        self._first = self._first or (name, volume.channels)
         self.volumes_of_case[case] += 1
         self.slices += len(sliced.emptiness)
         if looks_like_a_label_map(found.source.paths[0].relative_to(self._found.root)):
@@ -173,10 +172,13 @@ class Intake:
 
     def _see_channels(self, found: FoundVolume, volume: Volume) -> None:
         """Refuse a volume that no network could learn from beside those that are there."""
-        if self._channels not in (None, volume.channels):
+        if self._first is None:
+            return
+        name, channels = self._first
+        if volume.channels != channels:
             raise UserError(
                 f"{found.source.paths[0]} has {counted(volume.channels, 'channel')}, but the "
-                f"volumes of this project, such as {self._first}, have {self._channels}: add it to "
+                f"volumes of this project, such as {name}, have {channels}: add it to "
                 "a project of its own (or make a new one without the others, by --ignore)"
             )
 

@@ -83,14 +83,24 @@ def effective_rank(matrix: NDArray[np.float32]) -> float:
 
 def places_in(positions: Sequence[int], stacks: Sequence[object]) -> NDArray[np.float64]:
     """Return the place of each slice in its stack, 0 to 1; NaN in a stack of fewer than three."""
-    at, of = np.asarray(positions, dtype=np.float64), np.asarray(stacks)
-    found = np.full(len(at), np.nan)
-    for stack in np.unique(of):
-        rows = of == stack
-        low, high = at[rows].min(), at[rows].max()
-        if high - low >= _FEWEST - 1:
-            found[rows] = (at[rows] - low) / (high - low)
+    low, length = extents(positions, stacks)
+    enough = length >= _FEWEST - 1
+    found = np.full(len(low), np.nan)
+    at = np.asarray(positions, dtype=np.float64)
+    found[enough] = (at[enough] - low[enough]) / length[enough]
     return found
+
+
+def extents(
+    positions: Sequence[int], stacks: Sequence[object]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the first position of each slice's stack, and how far it is from there to the last."""
+    at = np.asarray(positions, dtype=np.float64)
+    names, of = np.unique(np.asarray(stacks), return_inverse=True)
+    low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+    np.minimum.at(low, of, at)
+    np.maximum.at(high, of, at)
+    return low[of], (high - low)[of]
 
 
 def _retrieval(

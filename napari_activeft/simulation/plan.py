@@ -240,7 +240,7 @@ def _start_told(start: str) -> list[str]:
     if start == AUTO:
         files = [file_of(name) for name in encoder_names()]
     elif start.startswith(ENCODER):
-        files = [Path(named) if Path(named).is_file() else file_of(named)]
+        files = [Path(named)]  # by then a name has become its file, see `start_by_file`
     else:
         files = []
     return [sha256_of(file) for file in files if file.is_file()]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_activeft.training.unlabelled import Pictures
 
-LOOKED_AT: Final = 1000
+_LOOKED_AT: Final = 1000
 _AT_ONCE: Final = 64
 
 
@@ -53,8 +53,8 @@ class Looking:
     ) -> None:
         self._pictures, self._side = pictures, side
         self._fabric, self._normalise = fabric, normalise
-        rng = np.random.default_rng([seed, LOOKED_AT])
-        count = min(LOOKED_AT, len(pictures))
+        rng = np.random.default_rng([seed, _LOOKED_AT])
+        count = min(_LOOKED_AT, len(pictures))
         self._rows: NDArray[np.int64] = np.sort(rng.permutation(len(pictures))[:count])
 
     def __call__(self, network: nn.Module) -> Quality:

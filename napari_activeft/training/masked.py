@@ -19,7 +19,7 @@ from napari_activeft.training.views import crops, lit, turns
 if TYPE_CHECKING:
     from napari_activeft.training.averaging import RunningMean
 
-_SQUARE, _CELL = 16, 8  # pixels
+_SQUARE, CELL = 16, 8  # pixels
 _REDUCTION: Final = 32  # of the last map
 _COARSE: Final = 12
 _LEAST_DEVIATION: Final = 0.05
@@ -38,8 +38,8 @@ class MaskedModelling(Objective):
 
     def _make(self, width: int) -> None:
         stages = len(self.encoder.layers)
-        self._cells = self._settings.view // _CELL
-        self._inside = _REDUCTION // _CELL
+        self._cells = self._settings.view // CELL
+        self._inside = _REDUCTION // CELL
         self.token = nn.Parameter(torch.randn(width >> (stages - 1)) * _TOKEN_DEVIATION)
         self.parts = nn.Linear(width, ORIENTATIONS * self._inside**2)
         self.whole = nn.Linear(width, ORIENTATIONS * self._cells**2)
@@ -60,19 +60,19 @@ class MaskedModelling(Objective):
         plain, beside = (crops(one, side, theta) for one in (batch.pictures, batch.companions))
         hidden = self._hidden(plain, draw)
         last, pooled = self._seen(self._normalise(lit(plain, far, draw)), hidden)
-        return self._error_of_parts(last, hidden, plain) + self._error_of_whole(pooled, beside)
+        wanted, elsewhere = (oriented_histograms(one, CELL) for one in (plain, beside))
+        whole = self._error_of_whole(pooled, elsewhere, beside)
+        return self._error_of_parts(last, hidden, wanted) + whole
 
-    def _error_of_parts(self, last: Tensor, hidden: Tensor, shown: Tensor) -> Tensor:
-        """Return how badly the last map tells the cells of a view that are hidden."""
-        wanted = oriented_histograms(shown, _CELL)
+    def _error_of_parts(self, last: Tensor, hidden: Tensor, wanted: Tensor) -> Tensor:
+        """Return how badly the last map tells the histograms of a view where it is hidden."""
         inside = F.pixel_shuffle(self.parts(last).permute(0, 3, 1, 2), self._inside)
         cells = F.interpolate(hidden, size=(self._cells, self._cells)).expand_as(wanted)
         return _error(inside[cells > 0], wanted[cells > 0])
 
-    def _error_of_whole(self, pooled: Tensor, shown: Tensor) -> Tensor:
-        """Return how badly the vector tells all cells of a view and its coarse brightness."""
-        wanted = oriented_histograms(shown, _CELL).flatten(1)
-        whole = _error(self.whole(pooled), wanted)
+    def _error_of_whole(self, pooled: Tensor, wanted: Tensor, shown: Tensor) -> Tensor:
+        """Return how badly the vector tells a view's histograms and its coarse brightness."""
+        whole = _error(self.whole(pooled), wanted.flatten(1))
         return whole + _error(self.coarse(pooled), _brightness(shown))
 
     def _hidden(self, shown: Tensor, draw: torch.Generator) -> Tensor:

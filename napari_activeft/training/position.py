@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_activeft.training.masked import MaskedModelling
+from napari_activeft.training.masked import CELL, MaskedModelling
 from napari_activeft.training.objective import Batch
+from napari_activeft.training.oriented import oriented_histograms
 from napari_activeft.training.views import Bounds, crops, lit, turns
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ class PositionContrast(MaskedModelling):
         )
         hidden = self._hidden(shown, draw)
         last, pooled = self._seen(self._normalise(lit(shown, far, draw)), hidden)
-        errors = self._error_of_parts(last, hidden, shown) + self._error_of_whole(pooled, shown)
+        wanted = oriented_histograms(shown, CELL)
+        errors = self._error_of_parts(last, hidden, wanted)
+        errors = errors + self._error_of_whole(pooled, wanted, shown)
         with torch.autocast(pooled.device.type, enabled=False):
             vectors = pooled.float()
             contrasts = [contrast(one, batch.alike) for one in (self.head(vectors), vectors)]
@@ -87,9 +90,8 @@ class PositionContrast(MaskedModelling):
 
     def _mirrored(self, batch: Batch, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         drawn = torch.randint(0, 2, (2,), generator=draw).tolist()
-        if self._settings.turns == "none":
-            drawn = [0, 0]
-        axes = [axis for axis, yes in zip((2, 3), drawn, strict=True) if yes]
+        may = self._settings.turns != "none"
+        axes = [axis for axis, yes in zip((2, 3), drawn, strict=True) if yes and may]
         return batch.pictures.flip(axes), batch.companions.flip(axes)
 
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_activeft.embedding.quality import places_in
+from napari_activeft.embedding.quality import extents, places_in
 
 if TYPE_CHECKING:
     import torch
 
 _REACH: Final = 0.06
 """A neighbouring slice is at most this share of the stack away, or the next one."""
-MAY_BE_ALIKE: Final = 0.15
+_MAY_BE_ALIKE: Final = 0.15
 """Slices this near in place, as a share of the stack, may show the same."""
 _ORDER: Final = 5
 
@@ -56,12 +56,8 @@ class Pictures:
     @cached_property
     def reach(self) -> NDArray[np.float64]:
         """How many slices away a neighbour of each slice lies at most."""
-        at, of = np.asarray(self.positions), np.asarray(self.stacks)
-        found = np.ones(len(at))
-        for stack in np.unique(of):
-            rows = of == stack
-            found[rows] = max(1.0, _REACH * (at[rows].max() - at[rows].min() + 1))
-        return found
+        _, length = extents(self.positions, self.stacks)
+        return np.maximum(1.0, _REACH * (length + 1))
 
     def alike(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which of b slices may show the same, (b, b).
@@ -71,7 +67,8 @@ class Pictures:
         which = np.asarray(rows)
         place, at = self.places[which], np.asarray(self.positions)[which]
         of = np.asarray(self.stacks)[which]
-        near = np.abs(place[:, np.newaxis] - place) <= MAY_BE_ALIKE  # never of NaN, without a place
+        apart = np.abs(place[:, np.newaxis] - place)
+        near = apart <= _MAY_BE_ALIKE  # never of NaN, without a place
         beside = np.abs(at[:, np.newaxis] - at) <= self.reach[which]
         made: NDArray[np.bool_] = near | (beside & (of[:, np.newaxis] == of))
         return made
