@@ -59,7 +59,7 @@ def _run_summaries(store: Store) -> list[dict[str, Any]]:
             "monitor": record.metrics.get("monitor"),
             "score": record.metrics.get("score"),
             "slices": record.metrics.get("slices"),
-            "reason": record.metrics.get("reason"),
+            "reason": record.metrics.get("reason") or None,
             "round": record.round_number,
             "created_at": record.created_at,
         }

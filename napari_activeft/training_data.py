@@ -30,12 +30,14 @@ def labelled_volumes(
     """
     store, found = project.store, []
     places = accepted_places(project, by_people=by_people)
+    human = places if by_people else accepted_places(project, by_people=True)
     for volume in store.volumes():
         if volume.volume_id not in places or volume.split not in splits:
             continue
         masks = store.accepted_masks(volume.volume_id)
         kept = {at: mask for at, mask in masks.items() if at in places[volume.volume_id]}
-        found.append(_volume(project, volume, kept))
+        made = frozenset(kept) - human.get(volume.volume_id, set())
+        found.append(_volume(project, volume, kept, by_network=made))
     return found
 
 
@@ -80,7 +82,10 @@ def class_values(project: Project) -> list[int]:
 
 
 def _volume(
-    project: Project, volume: VolumeRecord, masks: Mapping[int, NDArray[Any]]
+    project: Project,
+    volume: VolumeRecord,
+    masks: Mapping[int, NDArray[Any]],
+    by_network: frozenset[int] = frozenset(),
 ) -> LabelledVolume:
     return LabelledVolume(
         name=volume.name,
@@ -91,4 +96,5 @@ def _volume(
         depth=volume.slice_count,
         read=SliceReader(project, volume),
         masks=masks,
+        by_network=by_network,
     )

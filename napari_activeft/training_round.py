@@ -34,7 +34,7 @@ from napari_activeft.training.run_files import (
     weights_file,
 )
 from napari_activeft.training.view import View, fit_view
-from napari_activeft.training.whole_files import sole_process
+from napari_activeft.training.whole_files import InUse, sole_process
 from napari_activeft.training_data import class_values, labelled_volumes, stacks
 
 if TYPE_CHECKING:
@@ -94,6 +94,8 @@ def train_run(
     fabric = launch(settings)
     order = _order(project, settings, stopped, pool, fabric)
     with _closing(project, order.number, fabric), _sole_process(order.folder, fabric):
+        if fabric.global_rank == 0:
+            project.store.update_run(order.number, state="running", metrics={"reason": ""})
         fitted, training = _fit(project, order, pool, val, fabric, on_progress, unread)
         if fabric.global_rank == 0:
             _note(project, order, fitted, training)
@@ -182,7 +184,6 @@ def _order(
     number = 0
     if fabric.global_rank == 0:
         number = _new_run(project, settings, spec) if stopped is None else stopped.run_id
-        project.store.update_run(number, state="running")
     number = fabric.broadcast(number)
     return _Order(number, run_folder(project, number), spec, settings, stopped is not None)
 
@@ -199,10 +200,12 @@ def _classes(project: Project) -> tuple[ClassName, ...]:
 
 def _new_run(project: Project, settings: TrainSettings, spec: NetworkSpec) -> int:
     """See that the network can be had, then enter a run; return its number."""
+    from napari_activeft.training.learning import see_learning
     from napari_activeft.training.networks import check_network
     from napari_activeft.training.starting import see_start
 
     check_network(settings.network)
+    see_learning(settings, spec.outputs)
     see_start(
         settings,
         spec,
@@ -303,6 +306,8 @@ def _closing(project: Project, number: int, fabric: Fabric) -> Iterator[None]:
     """Note in the store how a run ended where it did not get to its end."""
     try:
         yield
+    except InUse:  # of the process that works on it, not of this run
+        raise
     except BaseException as reason:
         if fabric.global_rank == 0:
             stopped = isinstance(reason, (Cancelled, KeyboardInterrupt))

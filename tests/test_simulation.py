@@ -195,6 +195,19 @@ def test_cells_that_are_there_are_taken_and_only_new_ones_are_made(made, shared,
     assert (folder / "cells.csv").read_bytes().startswith(before)
 
 
+def test_a_count_that_is_a_share_made_before_stands_beside_what_is_new(made, shared, tmp_path):
+    folder = copied(made, tmp_path)
+    pool, first = POOL * DEPTH, asked(folder).budgets[0]
+    share = Budget(share=first.slices(pool, pool) / pool)
+
+    result = workflow.simulate(shared, asked(folder, budgets=(share,), seeds=3))
+
+    assert (result.cells, result.reused) == (6, 4)
+    told = [(one["selector"], one["budget"], one["seeds"]) for one in result.points]
+    assert told == [("random", "16.6667%", 3), ("stratified_random", "16.6667%", 3)]
+    assert [one["selector"] for one in result.differences] == ["stratified_random"]
+
+
 def test_cells_of_other_code_are_made_again_unless_they_are_trusted(
     made, shared, tmp_path, monkeypatch
 ):

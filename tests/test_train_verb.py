@@ -15,9 +15,14 @@ from projectmaking import assert_sentence  # noqa: E402
 from napari_activeft import training_round, workflow  # noqa: E402
 from napari_activeft.errors import Cancelled, UserError  # noqa: E402
 from napari_activeft.project import Project  # noqa: E402
-from napari_activeft.settings import ImportSettings, TrainSettings  # noqa: E402
+from napari_activeft.settings import (  # noqa: E402
+    AcceptSettings,
+    ImportSettings,
+    TrainSettings,
+)
 from napari_activeft.trained_runs import end_dead_runs, mark_process, run_folder  # noqa: E402
 from napari_activeft.training.run_files import SavedNetwork  # noqa: E402
+from napari_activeft.training_data import labelled_volumes  # noqa: E402
 
 QUICK = ("--steps", "3", "--batch", "2", "--device", "cpu", "--precision", "float32")
 SETTINGS = TrainSettings(
@@ -219,6 +224,74 @@ def test_two_programs_do_not_train_one_run(labelled):
     folder.mkdir(parents=True)
     with FileLock(folder / training_round.LOCK), pytest.raises(UserError, match="another process"):
         workflow.train(labelled, SETTINGS)
+
+    record = labelled.store.run(1)  # of the process that holds the lock, which goes on
+    assert (record.state, record.metrics.get("reason")) == ("running", None)
+
+
+def test_a_run_that_went_on_to_its_end_has_no_reason_to_have_ended(labelled, monkeypatch):
+    def fail(*_, **__):
+        raise UserError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("napari_activeft.training.fitting.fit", fail)
+        with pytest.raises(UserError):
+            workflow.train(labelled, SETTINGS)
+    workflow.train(labelled, SETTINGS.model_copy(update={"resume": True}))
+
+    assert labelled.store.run(1).state == "done"
+    (told,) = workflow.info(labelled).runs
+    assert told["reason"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"network": "basic_unet", "learns": "lora"}, "no projections"),
+        ({"class_weights": (1.0, 2.0)}, "2 class weights were given for 3 outputs"),
+    ],
+)
+def test_what_cannot_be_learnt_so_begins_no_run(labelled, change, words):
+    with pytest.raises(UserError, match=words) as refusal:
+        workflow.train(labelled, SETTINGS.model_copy(update=change))
+
+    assert_sentence(str(refusal.value))
+    assert labelled.store.runs() == []
+
+
+def test_a_class_that_was_only_renamed_keeps_no_run_from_going_on_or_starting(labelled):
+    def stop(done, total):
+        if done == 2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        workflow.train(labelled, SETTINGS, stop)
+    with Project.open(labelled.folder) as project:
+        workflow.classes(project, ["1=white"])
+        workflow.train(project, TrainSettings(resume=True))
+        told = workflow.train(project, SETTINGS.model_copy(update={"start": "run:1"}))
+
+    assert any("starts from run 1" in note for note in told.notes)
+
+
+def test_accepted_proposals_teach_and_are_no_truth(labelled):
+    store = labelled.store
+    volume = store.volumes()[0]
+    masks = store.accepted_masks(volume.volume_id)
+    run = store.add_run("run", {}, "ann").run_id
+    ids = {at: store.slice_id(volume.volume_id, at) for at in masks}
+    proposed = store.propose_masks(run, {ids[at]: 1 - mask.clip(0, 1) for at, mask in masks.items()})
+    workflow.accept(labelled, AcceptSettings(run=run, on_top=True))
+
+    (found,) = [one for one in labelled_volumes(labelled) if one.name == volume.name]
+
+    assert len(proposed) == len(masks)
+    assert found.by_network == set(masks) == set(found.masks)
+    others = [one for one in labelled_volumes(labelled) if one.name != volume.name]
+    assert all(one.by_network == frozenset() for one in others)
+    result = workflow.train(labelled, SETTINGS.model_copy(update={"monitor": "folds"}))
+    held = SavedNetwork.read(result.folder / "fold")
+    assert volume.case in held.cases
 
 
 def test_the_next_round_starts_from_the_run_before(labelled):

@@ -17,13 +17,14 @@ from napari_activeft.errors import UserError  # noqa: E402
 from napari_activeft.training.finetune import finetune  # noqa: E402
 from napari_activeft.training.fitting import fit  # noqa: E402
 from napari_activeft.training.learning import (  # noqa: E402
+    GradientProbe,
     LayerGradient,
     Learning,
     choose_frozen,
     encoder_parameters,
 )
 from napari_activeft.training.networks import NETWORKS, build_network  # noqa: E402
-from napari_activeft.training.planning import held_back, plan_monitoring  # noqa: E402
+from napari_activeft.training.planning import Seen, held_back, plan_monitoring  # noqa: E402
 from napari_activeft.training.run_files import ClassName, NetworkSpec, SavedNetwork  # noqa: E402
 from napari_activeft.training.starting import starter  # noqa: E402
 
@@ -163,6 +164,21 @@ def test_no_more_weights_are_frozen_than_allowed():
     ]
 
 
+@pytest.mark.parametrize("scale", [1.0, 65536.0])
+def test_the_probe_sees_gradients_as_they_are_and_leaves_out_those_that_overflow(scale):
+    learning = Learning(build_network("vm_unet_nano", 1, 3, seed=0), quick())
+    probe = GradientProbe(learning, 2)
+    for factor in (1.0, float("inf"), 3.0):
+        for one in learning.parameters():
+            one.grad = torch.full_like(one, factor * scale)
+        probe.watch(scale)
+
+    assert probe.over
+    name, first = next(iter(learning.network.named_parameters()))
+    layers = {one.name: one for one in probe.layers()}
+    assert layers[name].gradient == pytest.approx(2.0 * first.numel() ** 0.5)
+
+
 # Watching
 
 
@@ -199,8 +215,8 @@ def test_what_cannot_be_watched_as_asked_is_refused(asked, words):
 
 
 def test_both_sides_of_a_fold_show_every_class_where_that_can_be():
-    cases = {f"case{at}": (3, frozenset([1])) for at in range(12)}
-    cases["case3"] = cases["case7"] = (3, frozenset([1, 2]))
+    cases = {f"case{at}": Seen(3, frozenset([1])) for at in range(12)}
+    cases["case3"] = cases["case7"] = Seen(3, frozenset([1, 2]))
 
     for seed in range(5):
         held = held_back(cases, 0.2, seed)
@@ -270,7 +286,7 @@ def test_a_run_starts_from_the_run_before(tmp_path):
     settings = quick(start="run:4")
     network = build_network("vm_unet_nano", 1, 3, seed=1)
 
-    said = starter(settings, spec_of("vm_unet_nano"), {4: tmp_path}.__getitem__)(network)
+    said = starter(settings, spec_of("vm_unet_nano"), {4: tmp_path}.__getitem__).put(network)
 
     assert "run 4" in said
     before = load_checkpoint(tmp_path / "best.safetensors")
@@ -290,7 +306,7 @@ def test_a_run_of_another_class_table_or_network_does_not_start_one(tmp_path, sp
     network = build_network(spec.network, spec.channels, spec.outputs, seed=1)
 
     with pytest.raises(UserError, match=words):
-        starter(quick(start="run:1"), spec, lambda number: tmp_path)(network)
+        starter(quick(start="run:1"), spec, lambda number: tmp_path).put(network)
 
 
 def test_an_encoder_starts_a_network_by_file_and_by_what_is_kept(tmp_path, monkeypatch):
@@ -298,21 +314,21 @@ def test_an_encoder_starts_a_network_by_file_and_by_what_is_kept(tmp_path, monke
     network = build_network("vm_unet_conv_nano", 1, 3, seed=1)
     spec = spec_of("vm_unet_conv_nano")
     auto = starter(quick(start="auto"), spec, lambda number: tmp_path)
-    assert "random" in auto(network)
+    assert "random" in auto.put(network)
     encoder = build_model("vmamba_nano", channels=3, seed=5).state_dict()
     save_safetensors(encoder, tmp_path / "vmamba_nano.safetensors")
 
-    assert "kept weights vmamba_nano" in auto(network)
+    assert "kept weights vmamba_nano" in auto.put(network)
     key = "layers.0.blocks.0.op.in_proj.weight"
     assert torch.equal(network.encoder.state_dict()[key], encoder[key])
     by_file = starter(
         quick(start=f"encoder:{tmp_path / 'vmamba_nano.safetensors'}"), spec, lambda n: tmp_path
     )
-    assert "weights of the encoder" in by_file(build_network("vm_unet_conv_nano", 1, 3, seed=1))
+    assert "weights of the encoder" in by_file.put(build_network("vm_unet_conv_nano", 1, 3, seed=1))
     with pytest.raises(UserError, match="has another encoder"):
-        by_file(build_network("basic_unet", 1, 3, seed=1))
+        by_file.put(build_network("basic_unet", 1, 3, seed=1))
     with pytest.raises(UserError, match="cannot start from"):
-        by_file(build_network("vm_unet_nano", 1, 3, seed=1))
+        by_file.put(build_network("vm_unet_nano", 1, 3, seed=1))
 
 
 @pytest.mark.parametrize(

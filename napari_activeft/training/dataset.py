@@ -57,6 +57,9 @@ class LabelledVolume:
         Takes some positions and returns those slices, (m, c, h, w) in 0..1.
     masks
         By position: class values (h, w), 0 the background, `view.UNLABELLED` where nobody labelled.
+    by_network
+        Positions whose mask is what a network proposed and somebody accepted as it was: learnt
+        from, but no truth to measure a network by.
     """
 
     name: str
@@ -67,6 +70,7 @@ class LabelledVolume:
     depth: int
     read: Read = field(repr=False)
     masks: Mapping[int, NDArray[Any]] = field(default_factory=dict, repr=False)
+    by_network: frozenset[int] = frozenset()
 
 
 class _Labelled(NamedTuple):
@@ -99,6 +103,11 @@ class Example:
     def case(self) -> str:
         """The patient or examination it is from."""
         return self.volume.case
+
+    @property
+    def by_people(self) -> bool:
+        """Whether its mask is no accepted proposal of a network."""
+        return self.position not in self.volume.by_network
 
     @property
     def image(self) -> NDArray[np.float32]:
@@ -195,8 +204,13 @@ class SliceDataset:
         """Bytes of the prepared slices that are kept in memory."""
         return self._planes.kept_bytes
 
-    def subset(self, cases: Collection[str]) -> Self:
+    def subset(self, cases: Collection[str], *, by_people: bool = False) -> Self:
         """Return the slices of some of the cases; what is in memory is shared.
+
+        Parameters
+        ----------
+        by_people
+            Leave out accepted proposals of networks.
 
         Raises
         ------
@@ -213,7 +227,12 @@ class SliceDataset:
         part = object.__new__(type(self))
         part.__dict__.update(self.__dict__)
         part.notes = []
-        part._slices = [one for one in self._slices if one.volume.case in cases]
+        part._slices = [
+            one
+            for one in self._slices
+            if one.volume.case in cases
+            and not (by_people and one.position in one.volume.by_network)
+        ]
         return part
 
     def balance(self) -> Balance:

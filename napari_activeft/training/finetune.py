@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from napari_activeft.errors import Cancelled, UserError
 from napari_activeft.interrupts import held_back_interrupt
 from napari_activeft.training.batches import Batches
 from napari_activeft.training.launching import launch
-from napari_activeft.training.learning import Learning
+from napari_activeft.training.learning import Learning, see_learning
 from napari_activeft.training.loop import Course, Diverged, Loop, now
 from napari_activeft.training.losses import SegmentationLoss
 from napari_activeft.training.measuring import Score, pooled_dice
@@ -58,6 +58,7 @@ def finetune(
     *,
     monitor: str = "val",
     start: Start | None = None,
+    taught: Collection[str] | None = (),
     resume: bool = False,
     fabric: Fabric | None = None,
     on_progress: OnCourse = ignore,
@@ -84,6 +85,8 @@ def finetune(
         What ``monitoring`` is, for the record: val or folds.
     start
         Puts weights into the fresh network and says so in a sentence; None leaves them random.
+    taught
+        Cases whose labels taught those weights, for the record; None where nobody knows.
     resume
         Go on from where this run was stopped.
     fabric
@@ -109,9 +112,11 @@ def finetune(
             f"the slices are labelled by the classes {other.class_values} and the network is to "
             f"tell {values}: take the same class table for both"
         )
+    see_learning(settings, spec.outputs)
     fabric = fabric or launch(settings)
     watched_by = "none" if monitoring is None else monitor
-    run = _Run(training, monitoring, spec, settings, Path(folder), fabric, watched_by)
+    cases = None if taught is None else tuple(sorted({*training.cases, *taught}))
+    run = _Run(training, monitoring, spec, settings, Path(folder), fabric, watched_by, cases)
     with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []):
         return run.go(start, resume, on_progress, on_log)
 
@@ -127,6 +132,7 @@ class _Run:
     folder: Path
     fabric: Fabric
     monitor: str
+    cases: tuple[str, ...] | None
     notes: list[str] = field(default_factory=list)
     unlearnt: tuple[int, ...] = ()
 
@@ -204,19 +210,13 @@ class _Run:
             )
         if not any(labelled) and self.spec.classes:
             self.log("no labelled pixel shows any class: the network learns background only")
-        weights = settings.class_weights
-        if weights is not None and len(weights) != self.spec.outputs:
-            raise UserError(
-                f"{len(weights)} class weights were given for {self.spec.outputs} outputs: one "
-                "for the background and one for each class"
-            )
         many = self.fabric.world_size > 1
         return SegmentationLoss(
             self.spec.outputs,
             labelled,
             ce_weight=settings.ce_weight,
             dice_weight=settings.dice_weight,
-            class_weights=weights,
+            class_weights=settings.class_weights,
             over_batch=settings.dice_over == "batch",
             processes=self.fabric.world_size,
             gather=self._gather if many else None,
@@ -238,7 +238,10 @@ class _Run:
         with held_back_interrupt() as wants_stop:
             try:
                 if self._is_due(course) and "val_dice" not in course.rows[-1]:
-                    self._measure(loop, course.rows[-1])  # it was stopped in the middle of that
+                    score = self._score(loop)  # it was stopped in the middle of that
+                    whole = False
+                    self._take_in(score, loop, course.rows[-1])
+                    whole = True
                 stopped_early = self._has_had_enough(loop)
                 while course.step < settings.steps and not stopped_early:
                     whole = False
@@ -247,18 +250,22 @@ class _Run:
                     row["seconds"] = round(seconds(), 3)
                     due = self._is_due(course)
                     if due:
-                        score = self._measure(loop, row)
+                        score = self._score(loop)
+                        whole = False
+                        self._take_in(score, loop, row)
+                        whole = True
                         stopped_early = self._has_had_enough(loop)
                     if due or now() - kept >= settings.checkpoint_every:
                         self._keep(loop, seconds())
                         kept, safe = now(), course.step
                     pace = (now() - began) / (course.step - first)
                     left = pace * (settings.steps - course.step)
-                    on_progress(Progress(course.step, settings.steps, row["loss"], score, left))
+                    mean = None if score is None else score.mean
+                    on_progress(Progress(course.step, settings.steps, row["loss"], mean, left))
                     if wants_stop():
                         raise Cancelled
             except (Cancelled, KeyboardInterrupt):
-                if whole:  # half a step would not go on to the same weights
+                if whole:  # half a step, or half a note, would not go on to the same weights
                     self._keep(loop, seconds())
                 raise
             except Diverged as fault:
@@ -276,23 +283,29 @@ class _Run:
         every = self.settings.check_every
         return course.step > 0 and (course.step % every == 0 or course.step == self.settings.steps)
 
-    def _measure(self, loop: Loop, row: dict[str, Any]) -> float | None:
-        """Measure the averaged weights, note it, and keep them if none were better."""
+    def _score(self, loop: Loop) -> Score | None:
+        """Measure the averaged weights; None where there is nothing to measure them on."""
         if self.monitoring is None or not len(self.monitoring):
             return None
-        network, course = loop.learning.network, loop.course
+        network = loop.learning.network
         network.eval()
         with loop.mean.inside(network):
-            score = pooled_dice(
+            return pooled_dice(
                 network, self.monitoring, self.spec.outputs, self.fabric, self.settings.batch
             )
-            row.update(self._figures(score))
-            course.since_best += 1
-            best = -math.inf if course.best is None else course.best
-            if score.mean > best or score.mean == best == 0:  # nothing found yet: go on learning
-                course.best, course.best_step, course.since_best = score.mean, course.step, 0
+
+    def _take_in(self, score: Score | None, loop: Loop, row: dict[str, Any]) -> None:
+        """Note what was measured, and keep the weights if none were better."""
+        if score is None:
+            return
+        course = loop.course
+        row.update(self._figures(score))
+        course.since_best += 1
+        best = -math.inf if course.best is None else course.best
+        if score.mean > best or score.mean == best == 0:  # nothing found yet: go on learning
+            course.best, course.best_step, course.since_best = score.mean, course.step, 0
+            with loop.mean.inside(loop.learning.network):
                 self._write("best", loop)
-        return score.mean
 
     def _figures(self, score: Score) -> dict[str, float]:
         each = {
@@ -363,6 +376,7 @@ class _Run:
             score=loop.course.best,
             settings=self.settings.model_dump(mode="json"),
             unlearnt=self.unlearnt,
+            cases=self.cases,
         )
         if not over:
             return saved

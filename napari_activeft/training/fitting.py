@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_activeft.training.finetune import Start, finetune
+from napari_activeft.training.finetune import finetune
 from napari_activeft.training.launching import launch
 from napari_activeft.training.measuring import temperature_of
-from napari_activeft.training.planning import Plan, plan_monitoring
+from napari_activeft.training.planning import Plan, keep_plan, kept_plan, plan_monitoring
 from napari_activeft.training.progress import OnCourse, OnLog, Trained, ignore
 from napari_activeft.training.run_files import FOLD, RESUME, NetworkSpec, SavedNetwork, is_over
+from napari_activeft.training.starting import RANDOM_WEIGHTS, FirstWeights
 from napari_activeft.wording import counted
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def fit(
     settings: TrainSettings,
     folder: Path,
     *,
-    start: Start | None = None,
+    start: FirstWeights = RANDOM_WEIGHTS,
     resume: bool = False,
     fabric: Fabric | None = None,
     on_progress: OnCourse = ignore,
@@ -64,6 +65,8 @@ def fit(
     ----------
     training, val
         Labelled slices of the pool, and of the cases kept as val; None without any.
+    start
+        What the network begins with. A case that is held back did not teach these weights.
     resume
         Go on from what is in the folder; where nothing was kept yet, from the first step.
     """
@@ -75,14 +78,25 @@ def fit(
             notes.append(sentence)
             on_log(sentence)
 
-    plan = plan_monitoring(training, val, settings)
+    folder = Path(folder)
+    plan = kept_plan(folder, training, val) if resume and _was_kept(folder) else None
+    if plan is None:
+        taught = start.before_refit.cases if start.before_refit else start.cases
+        plan = plan_monitoring(training, val, settings, taught)
+        if fabric.global_rank == 0:
+            keep_plan(plan, folder, training, val)
     log(training.balance().told({one.value: one.name for one in spec.classes}))
     for note in training.notes:
         log(note)
     log(plan.sentence)
     ways = _Ways(spec, settings, start, resume, fabric, on_progress, log)
-    trained, score = _run(training, val, plan, ways, Path(folder))
+    trained, score = _run(training, val, plan, ways, folder)
     return Fitted(trained, plan.monitor, score, tuple(notes))
+
+
+def _was_kept(folder: Path) -> bool:
+    """Tell whether a run was stopped in this folder with something to go on from."""
+    return any((place / RESUME).is_file() or is_over(place) for place in (folder, folder / FOLD))
 
 
 @dataclass(frozen=True)
@@ -91,7 +105,7 @@ class _Ways:
 
     spec: NetworkSpec
     settings: TrainSettings
-    start: Start | None
+    start: FirstWeights
     resume: bool
     fabric: Fabric
     on_progress: OnCourse
@@ -106,6 +120,8 @@ class _Ways:
         monitor: str,
     ) -> Trained:
         """Train, from where it stopped if it did."""
+        held_back = monitor == "folds" and self.start.before_refit
+        start = held_back or self.start
         return finetune(
             training,
             monitoring,
@@ -113,7 +129,8 @@ class _Ways:
             settings,
             folder,
             monitor=monitor,
-            start=self.start,
+            start=start.put,
+            taught=start.cases,
             resume=self.resume and (folder / RESUME).is_file(),
             fabric=self.fabric,
             on_progress=self.on_progress,
@@ -126,7 +143,8 @@ def _run(
 ) -> tuple[Trained, float | None]:
     """Do what was planned; return the run that is kept, and its score."""
     if plan.monitor == "folds":
-        fold, watched = training.subset(set(training.cases) - plan.held), training.subset(plan.held)
+        fold = training.subset(set(training.cases) - plan.held)
+        watched = training.subset(plan.held, by_people=True)
         if ways.settings.refit:
             return _on_a_fold_then_all(training, fold, watched, ways, folder)
         training, val = fold, watched

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from napari_activeft.errors import UserError
+from napari_activeft.training.networks import is_plain
 
 if TYPE_CHECKING:
     from napari_activeft.models.segmenter import Segmenter
@@ -44,6 +47,46 @@ class LayerGradient:
     gradient: float
     ratio: float
     frozen: bool = False
+
+
+def see_learning(settings: TrainSettings, outputs: int) -> None:
+    """See that a network can learn as the settings say, before anything is begun.
+
+    Parameters
+    ----------
+    outputs
+        Of the network, the background included.
+
+    Raises
+    ------
+    UserError
+        If low-rank additions cannot be had, or the class weights are not one for each output.
+    """
+    if settings.learns == "lora":
+        if is_plain(settings.network):
+            raise _without_projections(settings.network)
+        if find_spec("peft") is None:
+            raise _without_peft()
+    weights = settings.class_weights
+    if weights is not None and len(weights) != outputs:
+        raise UserError(
+            f"{len(weights)} class weights were given for {outputs} outputs: one for the "
+            "background and one for each class"
+        )
+
+
+def _without_projections(network: str) -> UserError:
+    return UserError(
+        f"learns=lora was given for {network}, whose encoder has no projections: take one of our "
+        "networks, or learns=full"
+    )
+
+
+def _without_peft() -> UserError:
+    return UserError(
+        "learns=lora needs the extra 'lora', of which peft is not installed: pip install "
+        "'napari-activeft[lora]'"
+    )
 
 
 class Learning:
@@ -117,10 +160,7 @@ class Learning:
         try:
             from peft import LoraConfig, inject_adapter_in_model
         except ImportError:
-            raise UserError(
-                "learns=lora needs the extra 'lora', of which peft is not installed: pip install "
-                "'napari-activeft[lora]'"
-            ) from None
+            raise _without_peft() from None
         self._adapted = [
             name
             for name, part in self.network.named_modules()
@@ -129,10 +169,7 @@ class Learning:
             and f"{name}.weight" in encoder
         ]
         if not self._adapted:
-            raise UserError(
-                f"learns=lora was given for {settings.network}, whose encoder has no "
-                "projections: take one of our networks, or learns=full"
-            )
+            raise _without_projections(settings.network)
         config = LoraConfig(
             r=settings.lora_rank, lora_alpha=settings.lora_alpha, target_modules=self._adapted
         )
@@ -163,12 +200,23 @@ class GradientProbe:
         return self.seen >= self._steps
 
     @torch.no_grad()
-    def watch(self) -> None:
-        """Take in the gradients of a step, before they are clipped."""
+    def watch(self, scale: float = 1.0) -> None:
+        """Take in the gradients of a step, before they are clipped.
+
+        A step whose gradients overflowed is not one: float16 leaves it out.
+
+        Parameters
+        ----------
+        scale
+            By which the loss was multiplied.
+        """
         named = [(n, p.grad) for n, p in self._learning.network.named_parameters()]
         held = [(name, grad) for name, grad in named if grad is not None]
         norms = torch._foreach_norm([grad for _, grad in held])
-        for (name, _), norm in zip(held, torch.stack(list(norms)).tolist(), strict=True):
+        found = (torch.stack(list(norms)).double() / scale).tolist()
+        if not math.isfinite(sum(found)):
+            return
+        for (name, _), norm in zip(held, found, strict=True):
             self.sums[name] = self.sums.get(name, 0.0) + norm
         self.seen += 1
 

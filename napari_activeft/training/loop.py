@@ -206,7 +206,8 @@ class Loop:
     def _clipped_norm(self) -> float:
         """Clip the gradient and return its norm before; the probe sees it as it was."""
         if not self.probe.over:
-            self.probe.watch()
+            scaler = getattr(self.fabric._precision, "scaler", None)  # of float16 only
+            self.probe.watch(1.0 if scaler is None else scaler.get_scale())
         norm = self.fabric.clip_gradients(
             self._wrapped,
             self._fabric_optimiser,

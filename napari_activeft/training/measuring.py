@@ -13,12 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from napari_activeft.prediction.windows import over_slices
 from napari_activeft.training.losses import IGNORE
+from napari_activeft.training.memory import in_parts
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from napari_activeft.training.dataset import Example, SliceDataset
+
+
+_OVERLAP = 0.5  # of windows, as in prediction
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Score:
 def pooled_dice(
     network: nn.Module, dataset: SliceDataset, outputs: int, fabric: Fabric, batch: int
 ) -> Score:
-    """Predict slices whole and compare all their labelled pixels at once.
+    """Predict slices as `predict` does, without turns, and compare all their labelled pixels.
 
     Parameters
     ----------
@@ -52,16 +57,24 @@ def pooled_dice(
     outputs
         ``n``.
     batch
-        Slices at once, which then are of one size.
+        Slices at once, which then are of one size; fewer where memory is short.
+
+    Raises
+    ------
+    UserError
+        If memory does not hold one slice.
     """
     counts = torch.zeros(3, outputs, dtype=torch.int64)  # of prediction, truth, both
-    mine = dataset.examples[fabric.global_rank :: fabric.world_size]
-    for examples in _alike(mine, batch):
-        images = torch.from_numpy(np.stack([one.image for one in examples])).to(fabric.device)
+
+    def counted(examples: Sequence[Example]) -> Tensor:
         truth = torch.from_numpy(np.stack([one.target for one in examples]))
-        with fabric.autocast():
-            logits: Tensor = network(images)
-        counts += _counts(logits.argmax(1).cpu(), truth.long(), outputs)
+        logits = _logits(network, examples, dataset, fabric)
+        return _counts(logits.argmax(1).cpu(), truth.long(), outputs)
+
+    mine = dataset.examples[fabric.global_rank :: fabric.world_size]
+    for alike in _alike(mine, batch):
+        for found in in_parts(counted, alike, fabric.device):
+            counts += found
     if fabric.world_size > 1:
         counts = fabric.all_reduce(counts.to(fabric.device), reduce_op="sum").cpu()  # type: ignore[union-attr]
     return _score(counts)
@@ -74,12 +87,21 @@ def temperature_of(network: nn.Module, dataset: SliceDataset, fabric: Fabric) ->
 
     def slices() -> Iterator[tuple[Tensor, Tensor]]:
         for one in dataset.examples:
-            image = torch.from_numpy(one.image[np.newaxis]).to(fabric.device)
-            with fabric.autocast():
-                logits: Tensor = network(image)
+            logits = _logits(network, [one], dataset, fabric)
             yield logits[0].float(), torch.from_numpy(one.target)
 
     return fit_over_slices(slices()).temperature
+
+
+def _logits(
+    network: nn.Module, examples: Sequence[Example], dataset: SliceDataset, fabric: Fabric
+) -> Tensor:
+    """Return the logits of slices of one size, (b, n, H, W); large ones go in by windows."""
+    images = torch.from_numpy(np.stack([one.image for one in examples])).to(fabric.device)
+    with fabric.autocast():
+        return over_slices(
+            network, images, dataset.view.size, overlap=_OVERLAP, at_once=len(examples)
+        )
 
 
 def _counts(predicted: Tensor, truth: Tensor, outputs: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 
 class HasPart(Protocol):
@@ -47,6 +48,33 @@ def halved_on_shortage(
             f"{before} slices at once do not fit into memory: each step goes on in parts of "
             f"{course.part}, over the same slices"
         )
+
+
+def in_parts(
+    work: Callable[[Sequence[S]], T], items: Sequence[S], device: torch.device
+) -> Iterator[T]:
+    """Do some work on all items at once, or in parts which halve until memory holds them.
+
+    Raises
+    ------
+    UserError
+        If not even one item fits.
+    """
+    at, part = 0, len(items)
+    while at < len(items):
+        done = tried(lambda size, at=at: work(items[at : at + size]), part)  # type: ignore[misc]
+        if done is not None:
+            yield done
+            at += part
+        elif part > 1:
+            part = -(-part // 2)
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+        else:
+            raise UserError(
+                f"the memory of {device} does not hold one slice to be measured: take a smaller "
+                "network or crops of a smaller size, or close other programs"
+            )
 
 
 def tried(work: Callable[[int], T], part: int) -> T | None:

@@ -103,6 +103,11 @@ NETWORKS: dict[str, str] = {
 """What can be trained, by name, with a line about each."""
 
 
+def is_plain(name: str) -> bool:
+    """Tell whether a network is one of MONAI's, whose encoder has no projections."""
+    return name in _PLAIN
+
+
 def check_network(name: str) -> None:
     """See that there is a network of this name.
 

@@ -6,13 +6,18 @@ Cases are never split: the slices of one patient resemble each other.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
 from napari_activeft.errors import UserError
+from napari_activeft.training.resuming import fingerprint, see_same_labels
+from napari_activeft.training.run_files import GO_ON, PLAN
+from napari_activeft.training.whole_files import write_text
 
 if TYPE_CHECKING:
     from napari_activeft.settings import TrainSettings
@@ -21,6 +26,13 @@ if TYPE_CHECKING:
 FEWEST_CASES = 3
 _DRAWS = 200
 _FOLD = 4  # keeps this stream of random numbers apart from those of the batches
+
+
+class Seen(NamedTuple):
+    """What is labelled of a case: how many slices, and which classes are in them."""
+
+    slices: int
+    classes: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,10 @@ class Plan:
 
 
 def plan_monitoring(
-    training: SliceDataset, val: SliceDataset | None, settings: TrainSettings
+    training: SliceDataset,
+    val: SliceDataset | None,
+    settings: TrainSettings,
+    taught: Collection[str] | None = (),
 ) -> Plan:
     """Decide what a run is watched by.
 
@@ -51,6 +66,9 @@ def plan_monitoring(
     ----------
     training, val
         Labelled slices of the pool, and of the cases kept as val; None without any.
+    taught
+        Cases whose labels taught the weights that the run starts from, which would know the answer
+        if they were held back; None where nobody knows.
 
     Raises
     ------
@@ -77,33 +95,59 @@ def plan_monitoring(
         why = "by setting" if asked == "none" else few
         sentence = f"not watched ({why}): all {settings.steps} steps are taken"
         return Plan("none", frozenset(), sentence)
-    held = held_back(_seen(training), settings.fold_share, settings.seed)
+    by_people = _seen(training, by_people=True)
+    answers = {} if taught is None else {n: s for n, s in by_people.items() if n not in taught}
+    if not answers:
+        return _unwatched(len(by_people), taught, settings)
+    held = held_back(_seen(training), settings.fold_share, settings.seed, answers)
     sentence = f"watched by {len(held)} of {len(cases)} labelled cases, which are held back"
     return Plan("folds", held, sentence)
 
 
+def _unwatched(by_people: int, taught: Collection[str] | None, settings: TrainSettings) -> Plan:
+    """Return a plan without a monitor, since no labelled case can be one."""
+    if not by_people:
+        why = "all accepted masks are proposals of networks, which are no truth"
+    elif taught is None:
+        why = f"nobody knows which cases the weights of {settings.start} have learnt from"
+    else:
+        why = f"the weights of {settings.start} have learnt from every labelled case"
+    if settings.monitor == "folds":
+        raise UserError(
+            f"monitor=folds was asked, but {why}: label slices of another case, start from random "
+            "weights, or take monitor=none"
+        )
+    return Plan("none", frozenset(), f"not watched ({why}): all {settings.steps} steps are taken")
+
+
 def held_back(
-    cases: Mapping[str, tuple[int, frozenset[int]]], share: float, seed: int
+    cases: Mapping[str, Seen],
+    share: float,
+    seed: int,
+    answers: Mapping[str, Seen] | None = None,
 ) -> frozenset[str]:
     """Draw the cases to hold back, so that both sides show every class where that can be.
 
     Parameters
     ----------
     cases
-        For each case its labelled slices and the classes in them.
+        What is labelled of each.
     share
         Of the cases, rounded, at least one.
+    answers
+        The cases that may be held back, and what of each is measured against; None takes all.
     """
-    names = sorted(cases)
-    number = max(1, round(share * len(names)))
-    wanted = share * sum(slices for slices, _ in cases.values())
-    every = frozenset().union(*(shown for _, shown in cases.values()))
+    answers = cases if answers is None else answers
+    names = sorted(answers)
+    number = min(max(1, round(share * len(cases))), len(names), len(cases) - 1)
+    wanted = share * sum(seen.slices for seen in cases.values())
+    every = frozenset().union(*(seen.classes for seen in cases.values()))
     rng = np.random.default_rng([seed, _FOLD])
 
     def fault(held: frozenset[str]) -> tuple[int, int, float]:
-        learnt = frozenset().union(*(shown for n, (_, shown) in cases.items() if n not in held))
-        watched = frozenset().union(*(cases[n][1] for n in held))
-        slices = sum(cases[n][0] for n in held)
+        learnt = frozenset().union(*(seen.classes for n, seen in cases.items() if n not in held))
+        watched = frozenset().union(*(answers[n].classes for n in held))
+        slices = sum(answers[n].slices for n in held)
         return len(every - learnt), len(every - watched), abs(slices - wanted)
 
     draws = [frozenset(rng.choice(names, number, replace=False).tolist()) for _ in range(_DRAWS)]
@@ -112,11 +156,53 @@ def held_back(
     return min(draws, key=fault)
 
 
-def _seen(dataset: SliceDataset) -> dict[str, tuple[int, frozenset[int]]]:
-    """Return for each case its labelled slices and the classes in them."""
-    found: dict[str, tuple[int, frozenset[int]]] = {}
+def keep_plan(plan: Plan, folder: Path, training: SliceDataset, val: SliceDataset | None) -> None:
+    """Write what a run is watched by into its folder.
+
+    Raises
+    ------
+    UserError
+        If the disk refuses.
+    """
+    told = {
+        "monitor": plan.monitor,
+        "held": sorted(plan.held),
+        "sentence": plan.sentence,
+        "labels": _labels(plan, training, val),
+    }
+    write_text(folder / PLAN, json.dumps(told, indent=2) + "\n", GO_ON)
+
+
+def kept_plan(folder: Path, training: SliceDataset, val: SliceDataset | None) -> Plan | None:
+    """Return what a run that was stopped is watched by; None where that was not kept.
+
+    Raises
+    ------
+    UserError
+        If the labels have changed since.
+    """
+    try:
+        told = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+        plan = Plan(told["monitor"], frozenset(told["held"]), str(told["sentence"]))
+        labels = list(told["labels"])
+    except (OSError, ValueError, KeyError, TypeError):  # of an older program
+        return None
+    see_same_labels(labels == _labels(plan, training, val), folder)
+    return plan
+
+
+def _labels(plan: Plan, training: SliceDataset, val: SliceDataset | None) -> list[int]:
+    """Return checksums of what is learnt from, and of what else it is watched by."""
+    return [fingerprint(training), fingerprint(val if plan.monitor == "val" else None)]
+
+
+def _seen(dataset: SliceDataset, *, by_people: bool = False) -> dict[str, Seen]:
+    """Return what is labelled of each case, by people only or not."""
+    found: dict[str, Seen] = {}
     for one in dataset.examples:
-        slices, shown = found.get(one.case, (0, frozenset()))
+        if by_people and not one.by_people:
+            continue
+        before = found.get(one.case, Seen(0, frozenset()))
         values = frozenset(np.unique(one.target[one.target > 0]).tolist())
-        found[one.case] = (slices + 1, shown | values)
+        found[one.case] = Seen(before.slices + 1, before.classes | values)
     return found

@@ -13,6 +13,7 @@ from napari_activeft.training.learning import LayerGradient
 from napari_activeft.training.run_files import (
     NetworkSpec,
     read_resume,
+    spec_from_json,
     spec_to_json,
     write_resume,
 )
@@ -90,7 +91,7 @@ def _see_same(
     slices: int,
     folder: Path,
 ) -> None:
-    if content["spec"] != spec_to_json(spec):
+    if not spec_from_json(content["spec"]).is_like(spec):
         raise UserError(
             f"{folder} holds a run of another network, {content['spec']['network']}, or of other "
             f"classes than this one of {spec.network}: start a new run without --resume"
@@ -102,7 +103,18 @@ def _see_same(
             f"the run in {folder} was started with another {', '.join(other)}: resume it with the "
             "same settings, or start a new run"
         )
-    if content["slices"] != slices:
+    see_same_labels(content["slices"] == slices, folder)
+
+
+def see_same_labels(same: bool, folder: Path) -> None:
+    """Refuse to go on with a run whose labels have changed.
+
+    Raises
+    ------
+    UserError
+        If they are not the same.
+    """
+    if not same:
         raise UserError(
             f"the labels have changed since the run in {folder} was stopped: start a new run, "
             "which takes them all"

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 NETWORK, RESUME, CURVE = "network.json", "resume.pt", "curve.csv"
 GRADIENTS = "gradients.json"
+PLAN = "plan.json"
+"""What a run is watched by, so that it goes on by that after a stop."""
 GO_ON = "go on with `napari-activeft train --resume`"
 FOLD = "fold"  # the run that found the number of steps, inside the one that took them
 Which = Literal["best", "last"]
@@ -66,6 +68,13 @@ class NetworkSpec:
         """Classes and the background."""
         return len(self.classes) + 1
 
+    def is_like(self, other: NetworkSpec) -> bool:
+        """Tell whether a network is the same but for what its classes are called."""
+        mine, its = ([one.value for one in spec.classes] for spec in (self, other))
+        return dataclasses.replace(self, classes=()) == dataclasses.replace(other, classes=()) and (
+            mine == its
+        )
+
 
 @dataclass(frozen=True)
 class SavedNetwork:
@@ -81,7 +90,7 @@ class SavedNetwork:
         That the training took.
     temperature
         That its logits are divided by so that its probabilities are calibrated; None where that was
-        not measured.
+        not measured, as it is for the best weights only.
     monitor
         What the best weights were chosen by: val, folds or none.
     score
@@ -92,6 +101,9 @@ class SavedNetwork:
         Of the best weights; None while the run is not over.
     unlearnt
         Values of the classes of which no pixel was labelled; they are not predicted.
+    cases
+        Whose labels taught these weights, in this run and in those that it started from; None
+        where nobody knows.
     """
 
     spec: NetworkSpec
@@ -105,6 +117,7 @@ class SavedNetwork:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     weight_hash: str | None = None
     unlearnt: tuple[int, ...] = ()
+    cases: tuple[str, ...] | None = None
 
     @classmethod
     def read(cls, folder: Path, which: Which = "best") -> Self:
@@ -129,14 +142,20 @@ class SavedNetwork:
                 which=which,
                 seconds=float(told["seconds"]),
                 steps=int(told["steps"]),
-                temperature=told["temperature"],
+                temperature=told["temperature"] if which == "best" else None,
                 monitor=str(told["monitor"]),
                 score=told["score"],
                 settings=dict(told["settings"]),
                 weight_hash=told["weight_hash"],
                 unlearnt=tuple(int(value) for value in told.get("unlearnt", ())),
+                cases=None if (cases := told.get("cases")) is None else tuple(map(str, cases)),
             )
         except OSError as refusal:
+            if (Path(folder) / PLAN).is_file():
+                raise UserError(
+                    f"{Path(folder).name} kept no network yet, it was stopped before: {GO_ON}, or "
+                    "name another run"
+                ) from refusal
             raise UserError(
                 f"{folder} holds no network ({refusal.strerror}): name the folder of a run that "
                 "`napari-activeft train` wrote"
@@ -256,6 +275,7 @@ class SavedNetwork:
             "settings": dict(self.settings),
             "weight_hash": self.weight_hash,
             "unlearnt": list(self.unlearnt),
+            "cases": None if self.cases is None else list(self.cases),
         }
         write_text(self.folder / NETWORK, json.dumps(told, indent=2) + "\n", then)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,13 @@ from napari_activeft.models.encoder_start import load_encoder
 from napari_activeft.settings.learning import AUTO, ENCODER, RUN
 from napari_activeft.taken_weights import encoder_names
 from napari_activeft.training.networks import PlainUNet
-from napari_activeft.training.run_files import NetworkSpec, SavedNetwork, put_weights
+from napari_activeft.training.run_files import (
+    FOLD,
+    NETWORK,
+    NetworkSpec,
+    SavedNetwork,
+    put_weights,
+)
 from napari_activeft.weights import weights_path
 
 if TYPE_CHECKING:
@@ -23,6 +30,29 @@ if TYPE_CHECKING:
 RunFolder = Callable[[int], Path]
 EncoderFile = Callable[[str], Path]
 _RANDOM = "starts from random weights"
+
+
+@dataclass(frozen=True)
+class FirstWeights:
+    """What a network begins with.
+
+    Attributes
+    ----------
+    put
+        Puts the weights into a fresh network and says so in a sentence; raises `UserError` where
+        they do not fit.
+    cases
+        Cases whose labels taught them; None where nobody knows.
+    before_refit
+        The weights of the same run before it learnt from the cases that it had held back.
+    """
+
+    put: Callable[[Segmenter], str]
+    cases: frozenset[str] | None = frozenset()
+    before_refit: FirstWeights | None = None
+
+
+RANDOM_WEIGHTS = FirstWeights(lambda _: _RANDOM)
 
 
 def kept_file(named: str) -> Path:
@@ -35,8 +65,8 @@ def starter(
     spec: NetworkSpec,
     run_folder: RunFolder,
     encoder_file: EncoderFile = kept_file,
-) -> Callable[[Segmenter], str]:
-    """Return what puts the first weights into a fresh network and says so.
+) -> FirstWeights:
+    """Return what the first weights of a run are, by its settings.
 
     Parameters
     ----------
@@ -44,22 +74,17 @@ def starter(
         Gives the folder of a run of this project.
     encoder_file
         Gives the file of an encoder's weights by its name or path.
-
-    Returns
-    -------
-    start
-        Raises `UserError` where the weights do not fit.
     """
     asked = "random" if settings.learns == "scratch" else settings.start
     if asked.startswith(RUN):
         number = int(asked.removeprefix(RUN))
-        return lambda network: _from_run(network, spec, number, run_folder(number))
+        return _of_run(spec, number, run_folder(number))
     if asked.startswith(ENCODER):
         named = asked.removeprefix(ENCODER)
-        return lambda network: _from_encoder(network, named, encoder_file(named))
+        return FirstWeights(lambda network: _from_encoder(network, named, encoder_file(named)))
     if asked == AUTO:
-        return lambda network: _from_what_is_kept(network) or _warned(settings)
-    return lambda _: _warned(settings)
+        return FirstWeights(lambda network: _from_what_is_kept(network) or _warned(settings))
+    return FirstWeights(lambda _: _warned(settings))
 
 
 def see_start(
@@ -122,11 +147,29 @@ def _from_what_is_kept(network: Segmenter) -> str | None:
     return None
 
 
-def _from_run(network: Segmenter, spec: NetworkSpec, number: int, folder: Path) -> str:
-    saved = _see_run(spec, number, folder)
-    put_weights(network, saved.weights(), str(saved.weights_path), spec)
-    other = "" if saved.view == spec.view else ", which saw slices at another scale or size"
-    return f"starts from run {number}{other}"
+def _of_run(spec: NetworkSpec, number: int, folder: Path) -> FirstWeights:
+    """Return the weights that a run ended with, and those of its fold if it had one."""
+
+    def put(network: Segmenter, where: Path) -> str:
+        saved = _see_run(spec, number, where)
+        put_weights(network, saved.weights(), str(saved.weights_path), spec)
+        when = "" if where == folder else ", as it was before it learnt from the cases it held back"
+        other = "" if saved.view == spec.view else ", which saw slices at another scale or size"
+        return f"starts from run {number}{when}{other}"
+
+    fold, before = folder / FOLD, None
+    if (fold / NETWORK).is_file():
+        before = FirstWeights(lambda network: put(network, fold), _cases_of(fold))
+    return FirstWeights(lambda network: put(network, folder), _cases_of(folder), before)
+
+
+def _cases_of(folder: Path) -> frozenset[str] | None:
+    """Return whose labels taught the weights of a run; None where that cannot be read."""
+    try:
+        cases = SavedNetwork.read(folder).cases
+    except UserError:  # a run that goes on does not read its first weights again
+        return None
+    return None if cases is None else frozenset(cases)
 
 
 def _see_run(spec: NetworkSpec, number: int, folder: Path) -> SavedNetwork:
@@ -135,7 +178,7 @@ def _see_run(spec: NetworkSpec, number: int, folder: Path) -> SavedNetwork:
         raise UserError(f"run {number} is to be started from, but this project has no such run")
     saved = SavedNetwork.read(folder)
     before = saved.spec
-    if before.classes != spec.classes:
+    if [one.value for one in before.classes] != [one.value for one in spec.classes]:
         raise UserError(
             f"run {number} learnt the classes {_listed(before)}, and the project has "
             f"{_listed(spec)} now: start from random weights or from an encoder"

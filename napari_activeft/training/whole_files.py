@@ -10,6 +10,10 @@ from pathlib import Path
 from napari_activeft.errors import UserError
 
 
+class InUse(UserError):
+    """Another process works in this folder."""
+
+
 def remove_parts(folder: Path) -> None:
     """Remove what a killed process left of files that it was writing; call it under the lock."""
     for part in folder.rglob(".*.part"):
@@ -22,8 +26,10 @@ def sole_process(folder: Path, lock_name: str, what: str) -> Iterator[None]:
 
     Raises
     ------
+    InUse
+        If another process trains there.
     UserError
-        If another process trains there, or the folder cannot be written.
+        If the folder cannot be written.
     """
     from filelock import FileLock, Timeout
 
@@ -32,7 +38,7 @@ def sole_process(folder: Path, lock_name: str, what: str) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
-        raise UserError(
+        raise InUse(
             f"the {what} in {folder} is being trained by another process just now: wait for it, or "
             "stop it first"
         ) from None
