@@ -53,7 +53,7 @@ def loop_of(way: str, data: SliceDataset, settings: TrainSettings, fabric: Fabri
             data,
             settings.batch * settings.accumulate,
             seed=0,
-            augmenter=augmenter(settings.augmentation, data.view, settings.turns),
+            augmenter=lambda: augmenter(settings.augmentation, data.view, settings.turns),
             workers=settings.workers,
         )
     )

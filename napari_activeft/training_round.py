@@ -22,17 +22,9 @@ from napari_activeft.reports.training_page import write_training_page
 from napari_activeft.results.training import TrainResult
 from napari_activeft.settings import TrainSettings
 from napari_activeft.trained_runs import end_dead_runs, mark_process, run_folder
+from napari_activeft.training.network_spec import ClassName, NetworkSpec, spec_to_json
 from napari_activeft.training.progress import Progress, Watcher
-from napari_activeft.training.run_files import (
-    FOLD,
-    RESUME,
-    ClassName,
-    NetworkSpec,
-    SavedNetwork,
-    read_curve,
-    spec_to_json,
-    weights_file,
-)
+from napari_activeft.training.run_files import FOLD, RESUME, SavedNetwork, read_curve, weights_file
 from napari_activeft.training.view import View, fit_view
 from napari_activeft.training.whole_files import InUse, sole_process
 from napari_activeft.training_data import class_values, labelled_volumes, stacks

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_activeft.settings import TrainSettings
 from napari_activeft.training.dataset import LabelledVolume, SliceDataset
-from napari_activeft.training.run_files import ClassName, NetworkSpec
+from napari_activeft.training.network_spec import ClassName, NetworkSpec
 from napari_activeft.training.view import View
 
 SIDE = 64

@@ -9,13 +9,9 @@ from napari_activeft.models.checkpoint_files import weight_hash
 
 from napari_activeft.project import Project
 from napari_activeft.trained_runs import run_folder
+from napari_activeft.training.network_spec import ClassName, NetworkSpec
 from napari_activeft.training.networks import build_network
-from napari_activeft.training.run_files import (
-    ClassName,
-    NetworkSpec,
-    SavedNetwork,
-    write_weights,
-)
+from napari_activeft.training.run_files import SavedNetwork, write_weights
 from napari_activeft.training.view import View
 
 # Fresh weights of ours begin with hardly any contrast, so that all slices look alike to them.

@@ -21,13 +21,9 @@ from napari_activeft.training import loop as loops  # noqa: E402
 from napari_activeft.training import run_files, whole_files  # noqa: E402
 from napari_activeft.training.finetune import finetune  # noqa: E402
 from napari_activeft.training.measuring import pooled_dice  # noqa: E402
+from napari_activeft.training.network_spec import ClassName, NetworkSpec  # noqa: E402
 from napari_activeft.training.networks import build_network  # noqa: E402
-from napari_activeft.training.run_files import (  # noqa: E402
-    ClassName,
-    NetworkSpec,
-    SavedNetwork,
-    read_curve,
-)
+from napari_activeft.training.run_files import SavedNetwork, read_curve  # noqa: E402
 
 CHILD = """
 import sys

@@ -280,7 +280,8 @@ def test_accepted_proposals_teach_and_are_no_truth(labelled):
     masks = store.accepted_masks(volume.volume_id)
     run = store.add_run("run", {}, "ann").run_id
     ids = {at: store.slice_id(volume.volume_id, at) for at in masks}
-    proposed = store.propose_masks(run, {ids[at]: 1 - mask.clip(0, 1) for at, mask in masks.items()})
+    wrong = {ids[at]: 1 - mask.clip(0, 1) for at, mask in masks.items()}
+    proposed = store.propose_masks(run, wrong)
     workflow.accept(labelled, AcceptSettings(run=run, on_top=True))
 
     (found,) = [one for one in labelled_volumes(labelled) if one.name == volume.name]

@@ -23,9 +23,10 @@ from napari_activeft.training.learning import (  # noqa: E402
     choose_frozen,
     encoder_parameters,
 )
+from napari_activeft.training.network_spec import ClassName, NetworkSpec  # noqa: E402
 from napari_activeft.training.networks import NETWORKS, build_network  # noqa: E402
 from napari_activeft.training.planning import Seen, held_back, plan_monitoring  # noqa: E402
-from napari_activeft.training.run_files import ClassName, NetworkSpec, SavedNetwork  # noqa: E402
+from napari_activeft.training.run_files import SavedNetwork  # noqa: E402
 from napari_activeft.training.starting import starter  # noqa: E402
 
 SMALL = ("vm_unet_nano", "vm_unet_v2_nano", "vm_unet_conv_nano", "basic_unet", "dynunet")

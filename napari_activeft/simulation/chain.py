@@ -29,7 +29,8 @@ from napari_activeft.simulation.progress import Stage, Watched
 from napari_activeft.simulation.study import steps_of
 from napari_activeft.trained_runs import known_turns
 from napari_activeft.training.metrics import TOGETHER, mean_of_defined, measure
-from napari_activeft.training.run_files import RESUME, NetworkSpec, SavedNetwork, is_over
+from napari_activeft.training.network_spec import NetworkSpec
+from napari_activeft.training.run_files import RESUME, SavedNetwork, is_over
 from napari_activeft.training.view import fit_view
 
 if TYPE_CHECKING:

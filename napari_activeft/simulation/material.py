@@ -19,7 +19,7 @@ from napari_activeft.settings import EvaluateSettings
 from napari_activeft.settings.simulation import SimulateSettings
 from napari_activeft.simulation.study import rows_to_test
 from napari_activeft.training.dataset import LabelledVolume
-from napari_activeft.training.run_files import ClassName
+from napari_activeft.training.network_spec import ClassName
 from napari_activeft.training_data import class_values, stacks
 from napari_activeft.vectors import load_vectors
 from napari_activeft.voxels import UNLABELLED

@@ -23,6 +23,7 @@ from napari_activeft.training.learning import Learning, see_learning
 from napari_activeft.training.loop import Course, Diverged, Loop, now
 from napari_activeft.training.losses import SegmentationLoss
 from napari_activeft.training.measuring import Score, pooled_dice
+from napari_activeft.training.network_spec import NetworkSpec
 from napari_activeft.training.networks import build_network
 from napari_activeft.training.progress import OnCourse, OnLog, Progress, Trained, ignore
 from napari_activeft.training.resuming import fingerprint, keep_state, take_state
@@ -30,7 +31,6 @@ from napari_activeft.training.run_files import (
     GO_ON,
     GRADIENTS,
     RESUME,
-    NetworkSpec,
     SavedNetwork,
     write_curve,
     write_weights,

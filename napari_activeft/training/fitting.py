@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from napari_activeft.training.finetune import finetune
 from napari_activeft.training.launching import launch
 from napari_activeft.training.measuring import temperature_of
+from napari_activeft.training.network_spec import NetworkSpec
 from napari_activeft.training.planning import Plan, keep_plan, kept_plan, plan_monitoring
 from napari_activeft.training.progress import OnCourse, OnLog, Trained, ignore
-from napari_activeft.training.run_files import FOLD, RESUME, NetworkSpec, SavedNetwork, is_over
+from napari_activeft.training.run_files import FOLD, RESUME, SavedNetwork, is_over
 from napari_activeft.training.starting import RANDOM_WEIGHTS, FirstWeights
 from napari_activeft.wording import counted
 

@@ -10,13 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_activeft.errors import UserError
 from napari_activeft.training.learning import LayerGradient
-from napari_activeft.training.run_files import (
-    NetworkSpec,
-    read_resume,
-    spec_from_json,
-    spec_to_json,
-    write_resume,
-)
+from napari_activeft.training.network_spec import NetworkSpec, spec_from_json, spec_to_json
+from napari_activeft.training.run_files import read_resume, write_resume
 
 if TYPE_CHECKING:
     from napari_activeft.settings import TrainSettings

@@ -16,6 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from napari_activeft.errors import UserError
+from napari_activeft.training.network_spec import (
+    ClassName,
+    NetworkSpec,
+    spec_from_json,
+    spec_to_json,
+)
 from napari_activeft.training.view import View
 from napari_activeft.training.whole_files import write_text, write_whole
 
@@ -32,48 +38,6 @@ PLAN = "plan.json"
 GO_ON = "go on with `napari-activeft train --resume`"
 FOLD = "fold"  # the run that found the number of steps, inside the one that took them
 Which = Literal["best", "last"]
-
-
-@dataclass(frozen=True)
-class ClassName:
-    """One class of the project: its value in masks, 1 to 65534, and its name."""
-
-    value: int
-    name: str
-
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """What a network is, before and after it was trained.
-
-    Attributes
-    ----------
-    network
-        A name in `training.networks.NETWORKS`.
-    channels
-        Of its input, neighbouring slices included.
-    classes
-        In the order of its outputs; output 0 is the background.
-    view
-        How slices become its input.
-    """
-
-    network: str
-    channels: int
-    classes: tuple[ClassName, ...]
-    view: View
-
-    @property
-    def outputs(self) -> int:
-        """Classes and the background."""
-        return len(self.classes) + 1
-
-    def is_like(self, other: NetworkSpec) -> bool:
-        """Tell whether a network is the same but for what its classes are called."""
-        mine, its = ([one.value for one in spec.classes] for spec in (self, other))
-        return dataclasses.replace(self, classes=()) == dataclasses.replace(other, classes=()) and (
-            mine == its
-        )
 
 
 @dataclass(frozen=True)
@@ -285,26 +249,6 @@ def set_temperature(folder: Path, temperature: float | None) -> SavedNetwork:
     saved = dataclasses.replace(SavedNetwork.read(folder), temperature=temperature)
     saved.write()
     return saved
-
-
-def spec_to_json(spec: NetworkSpec) -> dict[str, Any]:
-    """Return what a network is, for JSON."""
-    return {
-        "network": spec.network,
-        "channels": spec.channels,
-        "classes": [dataclasses.asdict(each) for each in spec.classes],
-        "view": spec.view.to_json(),
-    }
-
-
-def spec_from_json(told: Mapping[str, Any]) -> NetworkSpec:
-    """Return what `spec_to_json` wrote."""
-    return NetworkSpec(
-        network=str(told["network"]),
-        channels=int(told["channels"]),
-        classes=tuple(ClassName(int(c["value"]), str(c["name"])) for c in told["classes"]),
-        view=View.from_json(told["view"]),
-    )
 
 
 def put_weights(

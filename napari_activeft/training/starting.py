@@ -13,14 +13,9 @@ from napari_activeft.models.checkpoint_files import CheckpointError
 from napari_activeft.models.encoder_start import load_encoder
 from napari_activeft.settings.learning import AUTO, ENCODER, RUN
 from napari_activeft.taken_weights import encoder_names
+from napari_activeft.training.network_spec import NetworkSpec
 from napari_activeft.training.networks import PlainUNet
-from napari_activeft.training.run_files import (
-    FOLD,
-    NETWORK,
-    NetworkSpec,
-    SavedNetwork,
-    put_weights,
-)
+from napari_activeft.training.run_files import FOLD, NETWORK, SavedNetwork, put_weights
 from napari_activeft.weights import weights_path
 
 if TYPE_CHECKING:
