@@ -24,7 +24,7 @@ from napari_activeft.settings import TrainSettings
 from napari_activeft.trained_runs import end_dead_runs, mark_process, run_folder
 from napari_activeft.training.network_spec import ClassName, NetworkSpec, spec_to_json
 from napari_activeft.training.progress import Progress, Watcher
-from napari_activeft.training.run_files import FOLD, RESUME, SavedNetwork, read_curve, weights_file
+from napari_activeft.training.run_files import SavedNetwork, read_curve, was_kept, weights_file
 from napari_activeft.training.view import View, fit_view
 from napari_activeft.training.whole_files import InUse, sole_process
 from napari_activeft.training_data import class_values, labelled_volumes, stacks
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from napari_activeft.training.dataset import LabelledVolume, SliceDataset
     from napari_activeft.training.fitting import Fitted
+    from napari_activeft.training.starting import FirstWeights
 
 LOG, PAGE, LOCK = "log.txt", "report.html", ".running"
 _SPEC = "spec"
@@ -53,6 +54,7 @@ class _Order:
     folder: Path
     spec: NetworkSpec
     settings: TrainSettings
+    start: FirstWeights
     resume: bool
 
 
@@ -84,11 +86,11 @@ def train_run(
     from napari_activeft.training.launching import launch
 
     fabric = launch(settings)
-    order = _order(project, settings, stopped, pool, fabric)
+    order, training, watching = _order(project, settings, stopped, (pool, val), fabric)
     with _closing(project, order.number, fabric), _sole_process(order.folder, fabric):
         if fabric.global_rank == 0:
             project.store.update_run(order.number, state="running", metrics={"reason": ""})
-        fitted, training = _fit(project, order, pool, val, fabric, on_progress, unread)
+        fitted = _fit(order, training, watching, fabric, on_progress, unread)
         if fabric.global_rank == 0:
             _note(project, order, fitted, training)
     notes = list(fitted.notes)
@@ -131,7 +133,10 @@ def _stopped_run(project: Project, number: int | None) -> RunRecord:
 
 
 def _can_go_on(folder: Path) -> bool:
-    return any((place / RESUME).is_file() for place in (folder, folder / FOLD))
+    try:
+        return was_kept(folder)
+    except UserError:  # what it kept is damaged
+        return False
 
 
 def _settings_of(run: RunRecord) -> TrainSettings:
@@ -159,13 +164,28 @@ def _order(
     project: Project,
     settings: TrainSettings,
     stopped: RunRecord | None,
-    pool: list[LabelledVolume],
+    labelled: tuple[list[LabelledVolume], list[LabelledVolume]],
     fabric: Fabric,
-) -> _Order:
-    """Enter the run into the store, or find it there; all processes get the same number."""
+) -> tuple[_Order, SliceDataset, SliceDataset | None]:
+    """Enter the run into the store, once all is seen that can be seen before, or find it there.
+
+    All processes get the same number.
+
+    Parameters
+    ----------
+    labelled
+        The labelled volumes of pool and val.
+
+    Returns
+    -------
+    order, training, watching
+        With the slices to learn from, and those of val cases; None without any.
+    """
+    from napari_activeft.training.fitting import see_fit
+
     if stopped is None:
         view = fit_view(
-            _of_the_pool(project) or pool,
+            _of_the_pool(project) or labelled[0],
             pixel_mm=settings.pixel_mm,
             size=settings.size,
             context=settings.context,
@@ -173,11 +193,17 @@ def _order(
     else:
         view = View.from_json(stopped.settings[_SPEC]["view"])
     spec = NetworkSpec(settings.network, view.input_channels, _classes(project), view)
+    start = _first_weights(project, settings, spec, fresh=stopped is None)
+    training, watching = _slices(spec, *labelled)
+    if stopped is None:
+        see_fit(training, watching, spec, settings, start)
     number = 0
     if fabric.global_rank == 0:
         number = _new_run(project, settings, spec) if stopped is None else stopped.run_id
     number = fabric.broadcast(number)
-    return _Order(number, run_folder(project, number), spec, settings, stopped is not None)
+    folder = run_folder(project, number)
+    order = _Order(number, folder, spec, settings, start, stopped is not None)
+    return order, training, watching
 
 
 def _of_the_pool(project: Project) -> list[LabelledVolume]:
@@ -190,20 +216,29 @@ def _classes(project: Project) -> tuple[ClassName, ...]:
     return tuple(ClassName(value, names[value]) for value in class_values(project))
 
 
-def _new_run(project: Project, settings: TrainSettings, spec: NetworkSpec) -> int:
-    """See that the network can be had, then enter a run; return its number."""
+def _first_weights(
+    project: Project, settings: TrainSettings, spec: NetworkSpec, *, fresh: bool
+) -> FirstWeights:
+    """Return what a run begins with; of a new one see that it and the network can be had."""
     from napari_activeft.training.learning import see_learning
     from napari_activeft.training.networks import check_network
-    from napari_activeft.training.starting import see_start
+    from napari_activeft.training.starting import see_start, starter
 
-    check_network(settings.network)
-    see_learning(settings, spec.outputs)
-    see_start(
-        settings,
-        spec,
-        lambda number: run_folder(project, number),
-        lambda named: encoder_file(named, project.folder),
-    )
+    def folder_of(number: int) -> Path:
+        return run_folder(project, number)
+
+    def file_of(named: str) -> Path:
+        return encoder_file(named, project.folder)
+
+    if fresh:
+        check_network(settings.network)
+        see_learning(settings, spec.outputs)
+        see_start(settings, spec, folder_of, file_of)
+    return starter(settings, spec, folder_of, file_of)
+
+
+def _new_run(project: Project, settings: TrainSettings, spec: NetworkSpec) -> int:
+    """Enter a run and return its number."""
     rounds = project.store.rounds()
     number = max((run.run_id for run in project.store.runs()), default=0) + 1
     told = {**settings.model_dump(mode="json"), _SPEC: spec_to_json(spec)}
@@ -217,19 +252,15 @@ def _new_run(project: Project, settings: TrainSettings, spec: NetworkSpec) -> in
 
 
 def _fit(
-    project: Project,
     order: _Order,
-    pool: list[LabelledVolume],
-    val: list[LabelledVolume],
+    training: SliceDataset,
+    watching: SliceDataset | None,
     fabric: Fabric,
     on_progress: OnProgress,
     unread: str,
-) -> tuple[Fitted, SliceDataset]:
+) -> Fitted:
     from napari_activeft.training.fitting import fit
-    from napari_activeft.training.starting import starter
 
-    settings = order.settings
-    training, watching = _slices(order.spec, pool, val)
     watcher = on_progress if isinstance(on_progress, Watcher) else None
 
     def course(progress: Progress) -> None:
@@ -244,24 +275,18 @@ def _fit(
 
     if unread and fabric.global_rank == 0:
         log(unread)
-    fitted = fit(
+    return fit(
         training,
         watching,
         order.spec,
-        settings,
+        order.settings,
         order.folder,
-        start=starter(
-            settings,
-            order.spec,
-            lambda number: run_folder(project, number),
-            lambda named: encoder_file(named, project.folder),
-        ),
+        start=order.start,
         resume=order.resume,
         fabric=fabric,
         on_progress=course,
         on_log=log,
     )
-    return fitted, training
 
 
 def _slices(

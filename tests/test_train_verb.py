@@ -249,6 +249,7 @@ def test_a_run_that_went_on_to_its_end_has_no_reason_to_have_ended(labelled, mon
     [
         ({"network": "basic_unet", "learns": "lora"}, "no projections"),
         ({"class_weights": (1.0, 2.0)}, "2 class weights were given for 3 outputs"),
+        ({"monitor": "val"}, "no slice of a val case"),
     ],
 )
 def test_what_cannot_be_learnt_so_begins_no_run(labelled, change, words):
@@ -276,23 +277,22 @@ def test_a_class_that_was_only_renamed_keeps_no_run_from_going_on_or_starting(la
 
 def test_accepted_proposals_teach_and_are_no_truth(labelled):
     store = labelled.store
-    volume = store.volumes()[0]
-    masks = store.accepted_masks(volume.volume_id)
+    *proposed, by_people = store.volumes()
     run = store.add_run("run", {}, "ann").run_id
-    ids = {at: store.slice_id(volume.volume_id, at) for at in masks}
-    wrong = {ids[at]: 1 - mask.clip(0, 1) for at, mask in masks.items()}
-    proposed = store.propose_masks(run, wrong)
+    for volume in proposed:
+        masks = store.accepted_masks(volume.volume_id)
+        wrong = {at: 1 - mask.clip(0, 1) for at, mask in masks.items()}
+        store.propose_masks(
+            run, {store.slice_id(volume.volume_id, at): mask for at, mask in wrong.items()}
+        )
     workflow.accept(labelled, AcceptSettings(run=run, on_top=True))
 
-    (found,) = [one for one in labelled_volumes(labelled) if one.name == volume.name]
+    found = {one.name: one for one in labelled_volumes(labelled)}
 
-    assert len(proposed) == len(masks)
-    assert found.by_network == set(masks) == set(found.masks)
-    others = [one for one in labelled_volumes(labelled) if one.name != volume.name]
-    assert all(one.by_network == frozenset() for one in others)
+    assert all(found[one.name].by_network == set(found[one.name].masks) for one in proposed)
+    assert found[by_people.name].by_network == frozenset()
     result = workflow.train(labelled, SETTINGS.model_copy(update={"monitor": "folds"}))
-    held = SavedNetwork.read(result.folder / "fold")
-    assert volume.case in held.cases
+    assert set(SavedNetwork.read(result.folder / "fold").cases) == {one.case for one in proposed}
 
 
 def test_the_next_round_starts_from_the_run_before(labelled):

@@ -16,6 +16,7 @@ from napari_activeft.models.registry import build_model  # noqa: E402
 from napari_activeft.errors import UserError  # noqa: E402
 from napari_activeft.training.finetune import finetune  # noqa: E402
 from napari_activeft.training.fitting import fit  # noqa: E402
+from napari_activeft.training.launching import launch  # noqa: E402
 from napari_activeft.training.learning import (  # noqa: E402
     GradientProbe,
     LayerGradient,
@@ -178,6 +179,23 @@ def test_the_probe_sees_gradients_as_they_are_and_leaves_out_those_that_overflow
     name, first = next(iter(learning.network.named_parameters()))
     layers = {one.name: one for one in probe.layers()}
     assert layers[name].gradient == pytest.approx(2.0 * first.numel() ** 0.5)
+
+
+def test_the_probe_is_told_by_what_the_loss_was_multiplied(tmp_path, monkeypatch):
+    class Scaler:
+        def get_scale(self):
+            return 1024.0
+
+    told = []
+    monkeypatch.setattr(GradientProbe, "watch", lambda self, scale=1.0: told.append(scale))
+    fabric = launch(quick())
+    finetune(drawn_slices(2), None, spec_of("vm_unet_nano"), quick(steps=1), tmp_path / "1")
+    fabric._precision.scaler = Scaler()
+    finetune(
+        drawn_slices(2), None, spec_of("vm_unet_nano"), quick(steps=1), tmp_path, fabric=fabric
+    )
+
+    assert told == [1.0, 1024.0]
 
 
 # Watching

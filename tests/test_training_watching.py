@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from projectmaking import assert_sentence  # noqa: E402
 
 from napari_activeft.errors import Cancelled, UserError  # noqa: E402
 from napari_activeft.prediction.predictor import Member, Predictor  # noqa: E402
-from napari_activeft.training import measuring  # noqa: E402
+from napari_activeft.training import finetune as finetuning  # noqa: E402
+from napari_activeft.training import fitting, measuring  # noqa: E402
 from napari_activeft.training.dataset import SliceDataset  # noqa: E402
 from napari_activeft.training.finetune import finetune  # noqa: E402
 from napari_activeft.training.fitting import fit  # noqa: E402
@@ -77,6 +79,27 @@ def test_a_network_is_not_measured_against_proposals_of_the_cases_held_back():
     assert len(slices.subset([slices.cases[0]])) == 3
 
 
+def test_what_measures_and_calibrates_a_run_was_labelled_by_people(tmp_path, monkeypatch):
+    volumes = [
+        dataclasses.replace(one, by_network=frozenset({0, 2})) for one in drawn_volumes(4, slices=3)
+    ]
+    asked = []
+
+    def noting(kind, normal):
+        def note(network, dataset, *rest):
+            asked.append((kind, [one.by_people for one in dataset.examples]))
+            return normal(network, dataset, *rest)
+
+        return note
+
+    for module, name in ((finetuning, "pooled_dice"), (fitting, "temperature_of")):
+        monkeypatch.setattr(module, name, noting(name, getattr(module, name)))
+    fit(SliceDataset(volumes, VIEW, [3, 7], training=True), None, NANO, FOLDS, tmp_path)
+
+    assert {kind for kind, _ in asked} == {"pooled_dice", "temperature_of"}
+    assert all(by_people == [True] for _, by_people in asked)
+
+
 def test_where_all_masks_are_proposals_nothing_is_measured_and_that_is_said():
     slices = partly_proposed(5, by_people=set())
 
@@ -94,7 +117,7 @@ def test_where_all_masks_are_proposals_nothing_is_measured_and_that_is_said():
 
 @pytest.mark.parametrize(
     ("taught", "words"),
-    [("every", "run:1 have learnt from every labelled case"), (None, "nobody knows which cases")],
+    [("every", "run:1 have learnt from every case that"), (None, "nobody knows which cases")],
 )
 def test_a_start_that_knows_the_answers_leaves_a_run_unwatched(taught, words):
     slices = drawn_slices(5)
@@ -118,7 +141,6 @@ def test_the_next_round_is_measured_by_a_network_that_its_cases_never_taught(tmp
     slices = drawn_slices(4)
     first = fit(slices, None, NANO, FOLDS, tmp_path / "1")
     said: list[str] = []
-
     still = FOLDS.model_copy(update={"lr": 1e-12, "start": "run:1"})
     second = fit(
         slices,
@@ -196,10 +218,52 @@ def test_a_run_that_kept_nothing_is_planned_anew(tmp_path):
     settings = FOLDS.model_copy(update={"checkpoint_every": 1e9})
     with pytest.raises(RuntimeError):
         fit(drawn_slices(4), None, NANO, settings, tmp_path, on_progress=broken)
+    assert (tmp_path / "fold").is_dir()
 
-    fitted = fit(drawn_slices(5), None, NANO, settings, tmp_path, resume=True)
+    fitted = fit(
+        drawn_slices(5), drawn_slices(2, split="val"), NANO, settings, tmp_path, resume=True
+    )
 
-    assert fitted.trained.steps <= 4
+    assert (fitted.monitor, fitted.trained.steps) == ("val", 4)
+    assert not (tmp_path / "fold").exists()
+    assert started_from(1, tmp_path).before_refit is None
+
+
+def test_a_run_that_an_older_program_left_is_not_gone_on_with_by_guess(tmp_path):
+    with pytest.raises(Cancelled):
+        fit(drawn_slices(4), None, NANO, FOLDS, tmp_path, on_progress=stop_at(3))
+    (tmp_path / "plan.json").unlink()
+
+    with pytest.raises(UserError, match="as an older program left it") as refusal:
+        fit(drawn_slices(4), None, NANO, FOLDS, tmp_path, resume=True)
+    assert_sentence(str(refusal.value))
+
+
+def test_a_run_does_not_go_on_where_people_took_over_what_a_network_had_labelled(tmp_path):
+    volumes = drawn_volumes(4, slices=3)
+    proposed = [dataclasses.replace(one, by_network=frozenset({1})) for one in volumes]
+    before, after = (
+        SliceDataset(these, VIEW, [3, 7], training=True) for these in (proposed, volumes)
+    )
+    with pytest.raises(Cancelled):
+        fit(before, None, NANO, FOLDS, tmp_path, on_progress=stop_at(3))
+
+    with pytest.raises(UserError, match="the labels have changed since"):
+        fit(after, None, NANO, FOLDS, tmp_path, resume=True)
+
+
+def test_a_run_goes_on_though_the_run_it_started_from_is_gone(tmp_path):
+    finetune(drawn_slices(2, seed=4), None, NANO, quick(steps=1), tmp_path / "1")
+    start, slices = started_from(1, tmp_path / "1"), drawn_slices(2)
+    with pytest.raises(Cancelled):
+        fit(slices, None, NANO, quick(), tmp_path / "2", start=start, on_progress=stop_at(2))
+    shutil.rmtree(tmp_path / "1")
+
+    gone = started_from(1, tmp_path / "1")
+    fit(slices, None, NANO, quick(), tmp_path / "2", start=gone, resume=True)
+
+    assert gone.cases is None
+    assert set(SavedNetwork.read(tmp_path / "2").cases) == {*start.cases, *slices.cases}
 
 
 def broken(_):
@@ -222,30 +286,29 @@ def test_a_stop_while_the_best_weights_are_written_loses_neither_them_nor_their_
     tmp_path, monkeypatch
 ):
     slices, val = drawn_slices(3), drawn_slices(2, split="val")
-    settings = quick(check_every=2, ema=0.0)
-    finetune(slices, val, NANO, settings, tmp_path / "whole")
-    from napari_activeft.training import finetune as module
-
-    written, normal = [], module.write_weights
+    spec = spec_of("basic_unet")
+    settings = quick(network="basic_unet", steps=9, check_every=3, ema=0.0, lr=3e-3)
+    finetune(slices, val, spec, settings, tmp_path / "whole")
+    written, normal = [], finetuning.write_weights
 
     def stopped(folder, which, state):
         written.append(which)
-        if which == "best" and written.count("best") == 1:
+        if which == "best" and written.count("best") == 2:
             raise Cancelled  # as SIGTERM does in a job
         normal(folder, which, state)
 
     with monkeypatch.context() as patched:
-        patched.setattr(module, "write_weights", stopped)
+        patched.setattr(finetuning, "write_weights", stopped)
         with pytest.raises(Cancelled):
-            finetune(slices, val, NANO, settings, tmp_path / "two")
-    kept = (tmp_path / "two" / RESUME).is_file()
-    assert not kept or (tmp_path / "two" / "best.safetensors").is_file()
-    finetune(slices, val, NANO, settings, tmp_path / "two", resume=kept)
+            finetune(slices, val, spec, settings, tmp_path / "two")
+    assert written.count("best") == 2  # the first was kept
+    finetune(slices, val, spec, settings, tmp_path / "two", resume=True)
 
     one, two = (SavedNetwork.read(tmp_path / name) for name in ("whole", "two"))
     assert (one.weight_hash, one.score, one.steps) == (two.weight_hash, two.score, two.steps)
     dice = [[row.get("val_dice") for row in read_curve(x.folder)] for x in (one, two)]
     assert dice[0] == dice[1]
+    assert len(dice[1]) == settings.steps
 
 
 def test_slices_that_memory_does_not_hold_together_are_measured_one_by_one(monkeypatch):
@@ -263,7 +326,7 @@ def test_slices_that_memory_does_not_hold_together_are_measured_one_by_one(monke
 
     monkeypatch.setattr(measuring, "over_slices", short)
     assert measuring.pooled_dice(network, slices, 3, fabric, 8).mean == pytest.approx(at_ease.mean)
-    assert sizes[:4] == [8, 4, 2, 2]
+    assert sizes == [8, 4, 2, 2, 2, 2, 2]  # what fits is tried at once from then on
 
     def full(*_, **__):
         raise MemoryError

@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,11 +26,13 @@ from napari_activeft.training.losses import SegmentationLoss
 from napari_activeft.training.measuring import Score, pooled_dice
 from napari_activeft.training.network_spec import NetworkSpec
 from napari_activeft.training.networks import build_network
+from napari_activeft.training.planning import see_classes
 from napari_activeft.training.progress import OnCourse, OnLog, Progress, Trained, ignore
 from napari_activeft.training.resuming import fingerprint, keep_state, take_state
 from napari_activeft.training.run_files import (
     GO_ON,
     GRADIENTS,
+    NETWORK,
     RESUME,
     SavedNetwork,
     write_curve,
@@ -116,9 +119,24 @@ def finetune(
     fabric = fabric or launch(settings)
     watched_by = "none" if monitoring is None else monitor
     cases = None if taught is None else tuple(sorted({*training.cases, *taught}))
+    if resume and (Path(folder) / NETWORK).is_file():
+        cases = SavedNetwork.read(folder).cases  # what it began with may be gone by now
     run = _Run(training, monitoring, spec, settings, Path(folder), fabric, watched_by, cases)
     with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []):
         return run.go(start, resume, on_progress, on_log)
+
+
+@contextmanager
+def _all_or_nothing(course: Course, row: dict[str, Any]) -> Iterator[None]:
+    """Take back what was noted of a measurement if a stop comes in between."""
+    noted, kept = dict(row), (course.best, course.best_step, course.since_best)
+    try:
+        yield
+    except BaseException:
+        row.clear()
+        row.update(noted)
+        course.best, course.best_step, course.since_best = kept
+        raise
 
 
 @dataclass
@@ -195,15 +213,10 @@ class _Run:
         """Make the loss, knowing which classes have labels."""
         settings = self.settings
         labelled = [share.pixels > 0 for share in self.training.balance().classes[1:]]
-        unseen = [one for one, known in zip(self.spec.classes, labelled, strict=True) if not known]
+        unseen = see_classes(self.training, self.spec, settings)
         self.unlearnt = tuple(one.value for one in unseen)
         missing = ", ".join(one.name for one in unseen)
         if missing:
-            if settings.missing_class == "stop":
-                raise UserError(
-                    f"no pixel of {missing} is labelled: label some, remove the class, "
-                    "or train without it by missing_class=go-on"
-                )
             self.log(
                 f"no pixel of {missing} is labelled: it is trained without, and will "
                 "not be predicted"
@@ -238,10 +251,7 @@ class _Run:
         with held_back_interrupt() as wants_stop:
             try:
                 if self._is_due(course) and "val_dice" not in course.rows[-1]:
-                    score = self._score(loop)  # it was stopped in the middle of that
-                    whole = False
-                    self._take_in(score, loop, course.rows[-1])
-                    whole = True
+                    score = self._measured(loop, course.rows[-1])  # it was stopped in that
                 stopped_early = self._has_had_enough(loop)
                 while course.step < settings.steps and not stopped_early:
                     whole = False
@@ -250,22 +260,18 @@ class _Run:
                     row["seconds"] = round(seconds(), 3)
                     due = self._is_due(course)
                     if due:
-                        score = self._score(loop)
-                        whole = False
-                        self._take_in(score, loop, row)
-                        whole = True
+                        score = self._measured(loop, row)
                         stopped_early = self._has_had_enough(loop)
                     if due or now() - kept >= settings.checkpoint_every:
                         self._keep(loop, seconds())
                         kept, safe = now(), course.step
                     pace = (now() - began) / (course.step - first)
                     left = pace * (settings.steps - course.step)
-                    mean = None if score is None else score.mean
-                    on_progress(Progress(course.step, settings.steps, row["loss"], mean, left))
+                    on_progress(Progress(course.step, settings.steps, row["loss"], score, left))
                     if wants_stop():
                         raise Cancelled
             except (Cancelled, KeyboardInterrupt):
-                if whole:  # half a step, or half a note, would not go on to the same weights
+                if whole:  # half a step would not go on to the same weights
                     self._keep(loop, seconds())
                 raise
             except Diverged as fault:
@@ -283,29 +289,29 @@ class _Run:
         every = self.settings.check_every
         return course.step > 0 and (course.step % every == 0 or course.step == self.settings.steps)
 
-    def _score(self, loop: Loop) -> Score | None:
-        """Measure the averaged weights; None where there is nothing to measure them on."""
+    def _measured(self, loop: Loop, row: dict[str, Any]) -> float | None:
+        """Measure the averaged weights, note it, and keep them if none were better.
+
+        Where that is stopped nothing is noted, so that the run measures again when it goes on.
+        """
         if self.monitoring is None or not len(self.monitoring):
             return None
-        network = loop.learning.network
+        network, course = loop.learning.network, loop.course
         network.eval()
         with loop.mean.inside(network):
-            return pooled_dice(
+            score = pooled_dice(
                 network, self.monitoring, self.spec.outputs, self.fabric, self.settings.batch
             )
-
-    def _take_in(self, score: Score | None, loop: Loop, row: dict[str, Any]) -> None:
-        """Note what was measured, and keep the weights if none were better."""
-        if score is None:
-            return
-        course = loop.course
-        row.update(self._figures(score))
-        course.since_best += 1
-        best = -math.inf if course.best is None else course.best
-        if score.mean > best or score.mean == best == 0:  # nothing found yet: go on learning
-            course.best, course.best_step, course.since_best = score.mean, course.step, 0
-            with loop.mean.inside(loop.learning.network):
+            best = -math.inf if course.best is None else course.best
+            better = score.mean > best or score.mean == best == 0  # nothing found: go on learning
+            if better:
                 self._write("best", loop)
+        with _all_or_nothing(course, row):
+            row.update(self._figures(score))
+            course.since_best = 0 if better else course.since_best + 1
+            if better:
+                course.best, course.best_step = score.mean, course.step
+        return score.mean
 
     def _figures(self, score: Score) -> dict[str, float]:
         each = {

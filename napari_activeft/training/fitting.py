@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,15 @@ from napari_activeft.training.finetune import finetune
 from napari_activeft.training.launching import launch
 from napari_activeft.training.measuring import temperature_of
 from napari_activeft.training.network_spec import NetworkSpec
-from napari_activeft.training.planning import Plan, keep_plan, kept_plan, plan_monitoring
+from napari_activeft.training.planning import (
+    Plan,
+    keep_plan,
+    kept_plan,
+    plan_monitoring,
+    see_classes,
+)
 from napari_activeft.training.progress import OnCourse, OnLog, Trained, ignore
-from napari_activeft.training.run_files import FOLD, RESUME, SavedNetwork, is_over
+from napari_activeft.training.run_files import FOLD, RESUME, SavedNetwork, is_over, was_kept
 from napari_activeft.training.starting import RANDOM_WEIGHTS, FirstWeights
 from napari_activeft.wording import counted
 
@@ -80,12 +87,14 @@ def fit(
             on_log(sentence)
 
     folder = Path(folder)
-    plan = kept_plan(folder, training, val) if resume and _was_kept(folder) else None
-    if plan is None:
-        taught = start.before_refit.cases if start.before_refit else start.cases
-        plan = plan_monitoring(training, val, settings, taught)
+    if resume and was_kept(folder):
+        plan = kept_plan(folder, training, val)
+    else:
+        plan = plan_monitoring(training, val, settings, _taught(start))
         if fabric.global_rank == 0:
+            shutil.rmtree(folder / FOLD, ignore_errors=True)  # of an attempt that kept nothing
             keep_plan(plan, folder, training, val)
+        fabric.barrier()
     log(training.balance().told({one.value: one.name for one in spec.classes}))
     for note in training.notes:
         log(note)
@@ -95,9 +104,27 @@ def fit(
     return Fitted(trained, plan.monitor, score, tuple(notes))
 
 
-def _was_kept(folder: Path) -> bool:
-    """Tell whether a run was stopped in this folder with something to go on from."""
-    return any((place / RESUME).is_file() or is_over(place) for place in (folder, folder / FOLD))
+def see_fit(
+    training: SliceDataset,
+    val: SliceDataset | None,
+    spec: NetworkSpec,
+    settings: TrainSettings,
+    start: FirstWeights,
+) -> None:
+    """See that `fit` can be done, before anything is begun.
+
+    Raises
+    ------
+    UserError
+        If it cannot.
+    """
+    plan_monitoring(training, val, settings, _taught(start))
+    see_classes(training, spec, settings)
+
+
+def _taught(start: FirstWeights) -> frozenset[str] | None:
+    """Return the cases that may not be held back, since they taught what a fold starts from."""
+    return (start.before_refit or start).cases
 
 
 @dataclass(frozen=True)
@@ -121,8 +148,9 @@ class _Ways:
         monitor: str,
     ) -> Trained:
         """Train, from where it stopped if it did."""
-        held_back = monitor == "folds" and self.start.before_refit
-        start = held_back or self.start
+        start, watched = self.start, set(monitoring.cases if monitoring else ())
+        if start.before_refit and (start.cases is None or watched & start.cases):
+            start = start.before_refit
         return finetune(
             training,
             monitoring,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
@@ -51,23 +52,24 @@ def halved_on_shortage(
 
 
 def in_parts(
-    work: Callable[[Sequence[S]], T], items: Sequence[S], device: torch.device
+    work: Callable[[Sequence[S]], T], groups: Iterable[Sequence[S]], device: torch.device
 ) -> Iterator[T]:
-    """Do some work on all items at once, or in parts which halve until memory holds them.
+    """Do some work on groups of items, or on parts of these which halve until memory holds them.
 
     Raises
     ------
     UserError
         If not even one item fits.
     """
-    at, part = 0, len(items)
-    while at < len(items):
-        done = tried(lambda size, at=at: work(items[at : at + size]), part)  # type: ignore[misc]
+    waiting, most = [items for items in groups if items], sys.maxsize
+    while waiting:
+        items = waiting.pop(0)
+        part, rest = items[:most], items[most:]
+        done = tried(lambda _, part=part: work(part), len(part))  # type: ignore[misc]
         if done is not None:
             yield done
-            at += part
-        elif part > 1:
-            part = -(-part // 2)
+        elif len(part) > 1:
+            most, rest = -(-len(part) // 2), items
             if device.type == "cuda":
                 torch.cuda.empty_cache()
         else:
@@ -75,6 +77,7 @@ def in_parts(
                 f"the memory of {device} does not hold one slice to be measured: take a smaller "
                 "network or crops of a smaller size, or close other programs"
             )
+        waiting[:0] = [rest] if rest else []
 
 
 def tried(work: Callable[[int], T], part: int) -> T | None:

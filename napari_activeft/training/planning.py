@@ -22,6 +22,7 @@ from napari_activeft.training.whole_files import write_text
 if TYPE_CHECKING:
     from napari_activeft.settings import TrainSettings
     from napari_activeft.training.dataset import SliceDataset
+    from napari_activeft.training.network_spec import ClassName, NetworkSpec
 
 FEWEST_CASES = 3
 _DRAWS = 200
@@ -111,13 +112,33 @@ def _unwatched(by_people: int, taught: Collection[str] | None, settings: TrainSe
     elif taught is None:
         why = f"nobody knows which cases the weights of {settings.start} have learnt from"
     else:
-        why = f"the weights of {settings.start} have learnt from every labelled case"
+        why = f"the weights of {settings.start} have learnt from every case that people labelled"
     if settings.monitor == "folds":
         raise UserError(
             f"monitor=folds was asked, but {why}: label slices of another case, start from random "
             "weights, or take monitor=none"
         )
     return Plan("none", frozenset(), f"not watched ({why}): all {settings.steps} steps are taken")
+
+
+def see_classes(
+    training: SliceDataset, spec: NetworkSpec, settings: TrainSettings
+) -> list[ClassName]:
+    """Return the classes of which no pixel is labelled.
+
+    Raises
+    ------
+    UserError
+        If there are some and the settings say to stop then.
+    """
+    shares = training.balance().classes[1:]
+    unseen = [one for one, share in zip(spec.classes, shares, strict=True) if not share.pixels]
+    if unseen and settings.missing_class == "stop":
+        raise UserError(
+            f"no pixel of {', '.join(one.name for one in unseen)} is labelled: label some, remove "
+            "the class, or train without it by missing_class=go-on"
+        )
+    return unseen
 
 
 def held_back(
@@ -173,27 +194,32 @@ def keep_plan(plan: Plan, folder: Path, training: SliceDataset, val: SliceDatase
     write_text(folder / PLAN, json.dumps(told, indent=2) + "\n", GO_ON)
 
 
-def kept_plan(folder: Path, training: SliceDataset, val: SliceDataset | None) -> Plan | None:
-    """Return what a run that was stopped is watched by; None where that was not kept.
+def kept_plan(folder: Path, training: SliceDataset, val: SliceDataset | None) -> Plan:
+    """Return what a run that was stopped is watched by.
 
     Raises
     ------
     UserError
-        If the labels have changed since.
+        If the labels have changed since, or an older program did not keep it.
     """
     try:
         told = json.loads((folder / PLAN).read_text(encoding="utf-8"))
         plan = Plan(told["monitor"], frozenset(told["held"]), str(told["sentence"]))
         labels = list(told["labels"])
-    except (OSError, ValueError, KeyError, TypeError):  # of an older program
-        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{folder} does not say what its run was watched by, as an older program left it: "
+            "start a new run without --resume"
+        ) from None
     see_same_labels(labels == _labels(plan, training, val), folder)
     return plan
 
 
 def _labels(plan: Plan, training: SliceDataset, val: SliceDataset | None) -> list[int]:
-    """Return checksums of what is learnt from, and of what else it is watched by."""
-    return [fingerprint(training), fingerprint(val if plan.monitor == "val" else None)]
+    """Return checksums of what is learnt from, and of what it is watched by."""
+    held = plan.held & set(training.cases)
+    watched = training.subset(held, by_people=True) if held else None
+    return [fingerprint(training), fingerprint(val if plan.monitor == "val" else watched)]
 
 
 def _seen(dataset: SliceDataset, *, by_people: bool = False) -> dict[str, Seen]:

@@ -115,7 +115,7 @@ class SavedNetwork:
                 cases=None if (cases := told.get("cases")) is None else tuple(map(str, cases)),
             )
         except OSError as refusal:
-            if (Path(folder) / PLAN).is_file():
+            if isinstance(refusal, FileNotFoundError) and (Path(folder) / PLAN).is_file():
                 raise UserError(
                     f"{Path(folder).name} kept no network yet, it was stopped before: {GO_ON}, or "
                     "name another run"
@@ -284,6 +284,11 @@ def put_weights(
 def is_over(folder: Path) -> bool:
     """Tell whether a training in this folder came to its end."""
     return (folder / NETWORK).is_file() and SavedNetwork.read(folder).weight_hash is not None
+
+
+def was_kept(folder: Path) -> bool:
+    """Tell whether a run that was stopped in this folder has something to go on from."""
+    return any((place / RESUME).is_file() or is_over(place) for place in (folder, folder / FOLD))
 
 
 def weights_file(folder: Path, which: Which) -> Path:

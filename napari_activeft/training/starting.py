@@ -153,9 +153,17 @@ def _of_run(spec: NetworkSpec, number: int, folder: Path) -> FirstWeights:
         return f"starts from run {number}{when}{other}"
 
     fold, before = folder / FOLD, None
-    if (fold / NETWORK).is_file():
+    if _ended_by_folds(folder) and (fold / NETWORK).is_file():
         before = FirstWeights(lambda network: put(network, fold), _cases_of(fold))
     return FirstWeights(lambda network: put(network, folder), _cases_of(folder), before)
+
+
+def _ended_by_folds(folder: Path) -> bool:
+    """Tell whether a run was watched by a fold; another one's folder may hold a broken-off one."""
+    try:
+        return SavedNetwork.read(folder).monitor == "folds"
+    except UserError:
+        return False
 
 
 def _cases_of(folder: Path) -> frozenset[str] | None:
