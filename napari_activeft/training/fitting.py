@@ -74,7 +74,7 @@ def fit(
     training, val
         Labelled slices of the pool, and of the cases kept as val; None without any.
     start
-        What the network begins with. A case that is held back did not teach these weights.
+        What the network begins with; cases that taught it are not held back.
     resume
         Go on from what is in the folder; where nothing was kept yet, from the first step.
     """
