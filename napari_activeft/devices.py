@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
@@ -10,6 +12,11 @@ from napari_activeft.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
+
+S = TypeVar("S", bound="Sequence[Any] | NDArray[Any]")
+T = TypeVar("T")
+X = TypeVar("X")
 
 
 def pick_device(asked: str) -> torch.device:
@@ -91,3 +98,59 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available) // 4
+
+
+def tried(work: Callable[[X], T], given: X) -> T | None:
+    """Return what the work makes of what it is given, None where memory does not hold it.
+
+    The exception is gone on return, and with it the tensors that its frames hold.
+    """
+    import torch
+
+    try:
+        return work(given)
+    except (torch.OutOfMemoryError, MemoryError):
+        return None
+    except RuntimeError as refusal:
+        if "allocate memory" not in str(refusal):  # what torch says of a computer's own
+            raise
+        return None
+
+
+def in_parts(
+    work: Callable[[S], T], groups: Iterable[S], device: torch.device, refusal: str
+) -> Iterator[T]:
+    """Do some work on groups of items, or on parts of these which halve until memory holds them.
+
+    Parameters
+    ----------
+    refusal
+        What a user is told if not even one item fits.
+
+    Raises
+    ------
+    UserError
+        Then.
+    """
+    most = sys.maxsize
+    for items in groups:
+        start = 0
+        while start < len(items):
+            part: Any = items[start : start + most]
+            done = tried(work, part)
+            if done is not None:
+                yield done
+                start += len(part)
+            elif len(part) == 1:
+                raise UserError(refusal)
+            else:
+                most = -(-len(part) // 2)
+                let_go(device)
+
+
+def let_go(device: torch.device) -> None:
+    """Give cached memory of a device back before the next, smaller try."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from napari_activeft.devices import in_parts
 from napari_activeft.errors import UserError
 from napari_activeft.models.checkpoints import feature_hash
 
@@ -81,37 +82,11 @@ class NetworkEncoder:
 
     def _run_what_fits(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run all pictures, in smaller and smaller parts if memory does not hold them."""
-        done: list[NDArray[np.float32]] = []
-        start, step = 0, len(pictures)
-        while start < len(pictures):
-            vectors = self._try(pictures[start : start + step])
-            if vectors is not None:
-                done.append(vectors)
-                start += step
-            elif step == 1:
-                raise UserError(
-                    f"{self.name} at {self.side} x {self.side} does not fit into the memory of "
-                    f"{self._device}: take a smaller --size, a smaller encoder or --device cpu"
-                )
-            else:
-                step = -(-step // 2)
-                if self._device.type == "cuda":
-                    torch.cuda.empty_cache()
-        return np.concatenate(done)
-
-    def _try(self, pictures: NDArray[np.float32]) -> NDArray[np.float32] | None:
-        """Run pictures, or return None where memory does not hold them.
-
-        The exception is gone on return, and with it the tensors that its frames hold.
-        """
-        try:
-            return self._run(pictures)
-        except (torch.OutOfMemoryError, MemoryError):
-            return None
-        except RuntimeError as refusal:
-            if "allocate memory" not in str(refusal):
-                raise
-            return None
+        refusal = (
+            f"{self.name} at {self.side} x {self.side} does not fit into the memory of "
+            f"{self._device}: take a smaller --size, a smaller encoder or --device cpu"
+        )
+        return np.concatenate(list(in_parts(self._run, [pictures], self._device, refusal)))
 
     @torch.inference_mode()
     def _run(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_activeft.devices import pick_device, pick_precision
+from napari_activeft.devices import let_go, pick_device, pick_precision, tried
 from napari_activeft.errors import UserError
 from napari_activeft.prediction.calibration import Calibration, fit_over_slices
 from napari_activeft.prediction.certainty import pixel_entropy, slice_means
@@ -209,13 +210,13 @@ class Predictor:
         start = 0
         while start < depth:
             positions = range(start, min(start + self.batch, depth))
-            predicted = self._tried(framing, positions)
+            predicted = tried(partial(self._predict, framing), positions)
             if predicted is not None:
                 yield from predicted
                 start += len(positions)
             elif len(positions) > 1:
                 self.batch = len(positions) // 2
-                self._let_go()
+                let_go(self.device)
             else:
                 raise UserError(
                     f"{self.device} has no room for one slice of {shape[1]} x {shape[2]} pixels: "
@@ -240,22 +241,6 @@ class Predictor:
                 yield logits.clone(), torch.from_numpy(one.target)
 
         return fit_over_slices(slices())
-
-    def _tried(self, framing: Framing, positions: Sequence[int]) -> list[PredictedSlice] | None:
-        """Predict a batch of slices; None where memory does not hold it.
-
-        The exception is gone on return, and with it the tensors that its frames hold.
-        """
-        import torch
-
-        try:
-            return self._predict(framing, positions)
-        except (torch.OutOfMemoryError, MemoryError):
-            return None
-        except RuntimeError as refusal:
-            if "allocate memory" not in str(refusal):  # what torch says of a computer's own
-                raise
-            return None
 
     def _predict(self, framing: Framing, positions: Sequence[int]) -> list[PredictedSlice]:
         """Predict a batch of slices."""
@@ -341,13 +326,6 @@ class Predictor:
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
-
-    def _let_go(self) -> None:
-        """Give cached device memory back before the next, smaller try."""
-        import torch
-
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
 
 
 def _never(saved: SavedNetwork) -> tuple[int, ...]:

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from napari_activeft.devices import in_parts
 from napari_activeft.prediction.windows import over_slices
 from napari_activeft.training.losses import IGNORE
-from napari_activeft.training.memory import in_parts
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -72,7 +72,11 @@ def pooled_dice(
         return _counts(logits.argmax(1).cpu(), truth.long(), outputs)
 
     mine = dataset.examples[fabric.global_rank :: fabric.world_size]
-    for found in in_parts(counted, _alike(mine, batch), fabric.device):
+    refusal = (
+        f"the memory of {fabric.device} does not hold one slice to be measured: take a smaller "
+        "network or crops of a smaller size, or close other programs"
+    )
+    for found in in_parts(counted, _alike(mine, batch), fabric.device, refusal):
         counts += found
     if fabric.world_size > 1:
         counts = fabric.all_reduce(counts.to(fabric.device), reduce_op="sum").cpu()  # type: ignore[union-attr]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-import torch
-
+from napari_activeft.devices import let_go, tried
 from napari_activeft.errors import UserError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 T = TypeVar("T")
-S = TypeVar("S")
 
 
 class HasPart(Protocol):
@@ -43,53 +40,8 @@ def halved_on_shortage(
                 "smaller batch with more accumulation, a smaller size or a smaller network"
             )
         before, course.part = course.part, -(-course.part // 2)
-        if fabric.device.type == "cuda":
-            torch.cuda.empty_cache()
+        let_go(fabric.device)
         on_log(
             f"{before} slices at once do not fit into memory: each step goes on in parts of "
             f"{course.part}, over the same slices"
         )
-
-
-def in_parts(
-    work: Callable[[Sequence[S]], T], groups: Iterable[Sequence[S]], device: torch.device
-) -> Iterator[T]:
-    """Do some work on groups of items, or on parts of these which halve until memory holds them.
-
-    Raises
-    ------
-    UserError
-        If not even one item fits.
-    """
-    waiting, most = [items for items in groups if items], sys.maxsize
-    while waiting:
-        items = waiting.pop(0)
-        part, rest = items[:most], items[most:]
-        done = tried(lambda _, part=part: work(part), len(part))  # type: ignore[misc]
-        if done is not None:
-            yield done
-        elif len(part) > 1:
-            most, rest = -(-len(part) // 2), items
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
-        else:
-            raise UserError(
-                f"the memory of {device} does not hold one slice to be measured: take a smaller "
-                "network or crops of a smaller size, or close other programs"
-            )
-        waiting[:0] = [rest] if rest else []
-
-
-def tried(work: Callable[[int], T], part: int) -> T | None:
-    """Return what the work gives, None where memory does not hold it.
-
-    The exception is gone on return, and with it the tensors that its frames hold.
-    """
-    try:
-        return work(part)
-    except (torch.OutOfMemoryError, MemoryError):
-        return None
-    except RuntimeError as refusal:
-        if "allocate memory" not in str(refusal):
-            raise
-        return None

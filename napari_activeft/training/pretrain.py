@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from napari_activeft.devices import tried
 from napari_activeft.embedding.network import normaliser
 from napari_activeft.embedding.quality import Quality
 from napari_activeft.errors import Cancelled, UserError
@@ -30,7 +31,6 @@ from napari_activeft.training.companions import Companions
 from napari_activeft.training.launching import launch
 from napari_activeft.training.looking import Looking
 from napari_activeft.training.loop import Diverged, now
-from napari_activeft.training.memory import tried
 from napari_activeft.training.objective import Batch, Objective
 from napari_activeft.training.objectives import OBJECTIVES
 from napari_activeft.training.optimiser import learning_rate, make_optimiser
