@@ -37,6 +37,21 @@ def missing_compute() -> str:
     return f"{', '.join(missing)} {are} not installed: {command}"
 
 
+def need_lora() -> None:
+    """See that low-rank additions can be made.
+
+    Raises
+    ------
+    UserError
+        If peft is not installed.
+    """
+    if find_spec("peft") is None:
+        raise UserError(
+            "learns=lora needs the extra 'lora', of which peft is not installed: pip install "
+            "'napari-activeft[lora]'"
+        )
+
+
 def need_map(method: str) -> None:
     """See that a map of the pool can be laid out by this method.
 

@@ -99,7 +99,7 @@ class _Simulation:
         """Make all chains, in the order of the plan as far as they are free."""
         watched = Watched(on_progress, sum(chain.rounds for chain in self._plan))
         waiting = list(self._plan)
-        known = self._known()
+        known = self._tables.read()
         reused = sum(plan in known.cells for plan in self._cells())
         while waiting:
             left = [chain for chain in waiting if not self._is_over(chain, watched)]
@@ -107,26 +107,14 @@ class _Simulation:
                 watched.look(0, 0)
                 time.sleep(_WAIT)
             waiting = left
-        known = self._known()
+        known = self._tables.read()
         if self._refused and not any(plan in known.cells for plan in self._cells()):
             raise self._refused[0]
         return replace(self._report(known, draw=True), reused=reused)
 
-    def _known(self) -> Known:
-        """Read the cells that are there; each bears its budget as it was asked for this time.
-
-        A share and a count may come to the same slices, and so to one cell.
-        """
-        known = self._tables.read()
-        for chain in self._plan:
-            for plan in self._plans_of(chain):
-                if plan in known.cells:
-                    known.cells[plan] = replace(known.cells[plan], budget=chain.budget)
-        return known
-
     def _is_over(self, chain: Chain, watched: Watched) -> bool:
         """Make a chain unless another process is at it; return whether it needs no more looks."""
-        known = self._known()
+        known = self._tables.read()
         plans = self._plans_of(chain)
         if all(plan in known.cells for plan in plans):
             watched.done_elsewhere(len(plans))
@@ -137,7 +125,7 @@ class _Simulation:
             watched.chain(chain.told())
             self._make(chain, watched)
         watched.chain("")
-        self._report(self._known())  # so that there is something to look at meanwhile
+        self._report(self._tables.read())  # so that there is something to look at meanwhile
         return True
 
     def _make(self, chain: Chain, watched: Watched) -> None:
@@ -148,7 +136,7 @@ class _Simulation:
             self._conditions,
             self._tables,
             chain,
-            self._known(),
+            self._tables.read(),
             watched,
         )
         try:
@@ -185,8 +173,22 @@ class _Simulation:
     def _cells(self) -> list[str]:
         return [plan for chain in self._plan for plan in self._plans_of(chain)]
 
+    def _by_budgets_asked(self, known: Known) -> Known:
+        """Return cells that each bear their budget as it was asked for this time.
+
+        A share and a count may come to the same slices, and so to one cell.
+        """
+        asked = {
+            plan: replace(known.cells[plan], budget=chain.budget)
+            for chain in self._plan
+            for plan in self._plans_of(chain)
+            if plan in known.cells
+        }
+        return replace(known, cells={**known.cells, **asked})
+
     def _report(self, known: Known, *, draw: bool = False) -> SimulateResult:
         """Write all that follows from the cells; PNG files, which take longer, on demand."""
+        known = self._by_budgets_asked(known)
         settings, material, folder = self._settings, self._material, self._tables.folder
         names = {one.value: one.name for one in material.classes}
         curves = curves_of(

@@ -212,8 +212,8 @@ class _Run:
     def _loss(self) -> SegmentationLoss:
         """Make the loss, knowing which classes have labels."""
         settings = self.settings
-        labelled = [share.pixels > 0 for share in self.training.balance().classes[1:]]
         unseen = see_classes(self.training, self.spec, settings)
+        labelled = [one not in unseen for one in self.spec.classes]
         self.unlearnt = tuple(one.value for one in unseen)
         missing = ", ".join(one.name for one in unseen)
         if missing:

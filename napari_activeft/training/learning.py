@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from napari_activeft.errors import UserError
+from napari_activeft.extras import need_lora
 from napari_activeft.training.networks import is_plain
 
 if TYPE_CHECKING:
@@ -65,8 +65,7 @@ def see_learning(settings: TrainSettings, outputs: int) -> None:
     if settings.learns == "lora":
         if is_plain(settings.network):
             raise _without_projections(settings.network)
-        if find_spec("peft") is None:
-            raise _without_peft()
+        need_lora()
     weights = settings.class_weights
     if weights is not None and len(weights) != outputs:
         raise UserError(
@@ -79,13 +78,6 @@ def _without_projections(network: str) -> UserError:
     return UserError(
         f"learns=lora was given for {network}, whose encoder has no projections: take one of our "
         "networks, or learns=full"
-    )
-
-
-def _without_peft() -> UserError:
-    return UserError(
-        "learns=lora needs the extra 'lora', of which peft is not installed: pip install "
-        "'napari-activeft[lora]'"
     )
 
 
@@ -157,10 +149,9 @@ class Learning:
         return state
 
     def _add_low_rank(self, settings: TrainSettings, encoder: set[str]) -> None:
-        try:
-            from peft import LoraConfig, inject_adapter_in_model
-        except ImportError:
-            raise _without_peft() from None
+        need_lora()
+        from peft import LoraConfig, inject_adapter_in_model
+
         self._adapted = [
             name
             for name, part in self.network.named_modules()

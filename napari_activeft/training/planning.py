@@ -229,6 +229,6 @@ def _seen(dataset: SliceDataset, *, by_people: bool = False) -> dict[str, Seen]:
         if by_people and not one.by_people:
             continue
         before = found.get(one.case, Seen(0, frozenset()))
-        values = frozenset(np.unique(one.target[one.target > 0]).tolist())
+        values = frozenset(np.flatnonzero(np.bincount(one.target[one.target > 0])).tolist())
         found[one.case] = Seen(before.slices + 1, before.classes | values)
     return found

@@ -152,27 +152,24 @@ def _of_run(spec: NetworkSpec, number: int, folder: Path) -> FirstWeights:
         other = "" if saved.view == spec.view else ", which saw slices at another scale or size"
         return f"starts from run {number}{when}{other}"
 
-    fold, before = folder / FOLD, None
-    if _ended_by_folds(folder) and (fold / NETWORK).is_file():
-        before = FirstWeights(lambda network: put(network, fold), _cases_of(fold))
-    return FirstWeights(lambda network: put(network, folder), _cases_of(folder), before)
+    ended, fold, before = _kept(folder), folder / FOLD, None
+    # Another run's folder may hold a fold that was broken off.
+    if ended is not None and ended.monitor == "folds" and (fold / NETWORK).is_file():
+        before = FirstWeights(lambda network: put(network, fold), _cases_of(_kept(fold)))
+    return FirstWeights(lambda network: put(network, folder), _cases_of(ended), before)
 
 
-def _ended_by_folds(folder: Path) -> bool:
-    """Tell whether a run was watched by a fold; another one's folder may hold a broken-off one."""
+def _kept(folder: Path) -> SavedNetwork | None:
+    """Read a run's network; None where it cannot be read, as a run that goes on need not."""
     try:
-        return SavedNetwork.read(folder).monitor == "folds"
+        return SavedNetwork.read(folder)
     except UserError:
-        return False
-
-
-def _cases_of(folder: Path) -> frozenset[str] | None:
-    """Return whose labels taught the weights of a run; None where that cannot be read."""
-    try:
-        cases = SavedNetwork.read(folder).cases
-    except UserError:  # a run that goes on does not read its first weights again
         return None
-    return None if cases is None else frozenset(cases)
+
+
+def _cases_of(saved: SavedNetwork | None) -> frozenset[str] | None:
+    """Return whose labels taught a network; None where nobody knows."""
+    return None if saved is None or saved.cases is None else frozenset(saved.cases)
 
 
 def _see_run(spec: NetworkSpec, number: int, folder: Path) -> SavedNetwork:
